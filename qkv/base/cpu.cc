@@ -1,0 +1,113 @@
+#include "qkv/base/cpu.h"
+
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "qkv/base/error.h"
+
+namespace qkv {
+namespace {
+
+struct Registers {
+  uint32_t a = 0, b = 0, c = 0, d = 0;
+};
+
+Registers cpuid(uint32_t leaf, uint32_t subleaf = 0) {
+  Registers r;
+  if (!__get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d)) r = {};
+  return r;
+}
+
+uint64_t enabled_state() {
+  uint32_t low, high;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (uint64_t{high} << 32) | low;
+}
+
+// AMX's 8 KiB of tile registers are off until a process asks for them (Linux 5.16).
+bool ask_for_amx() {
+  constexpr int kArchReqXcompPerm = 0x1023, kXfeatureTileData = 18;
+  return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureTileData) == 0;
+}
+
+CpuFeatures detect() {
+  CpuFeatures f;
+  const Registers zero = cpuid(0);
+  char vendor[13] = {};
+  std::memcpy(vendor, &zero.b, 4);
+  std::memcpy(vendor + 4, &zero.d, 4);
+  std::memcpy(vendor + 8, &zero.c, 4);
+  f.vendor = vendor;
+  for (uint32_t leaf = 0x80000002; leaf <= 0x80000004; ++leaf) {
+    const Registers r = cpuid(leaf);
+    char part[17] = {};
+    std::memcpy(part, &r, 16);
+    f.model += part;
+  }
+  const auto last = f.model.find_last_not_of(' ');
+  f.model.resize(last == std::string::npos ? 0 : last + 1);
+
+  const Registers one = cpuid(1), seven = cpuid(7), seven1 = cpuid(7, 1);
+  const bool os_saves = (one.c >> 27) & 1;
+  const uint64_t state = os_saves ? enabled_state() : 0;
+  const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6, tiles = (state & 0x60000) == 0x60000;
+  const auto bit = [](uint32_t word, int n) { return ((word >> n) & 1) != 0; };
+
+  f.avx2_fma = ymm && bit(seven.b, 5) && bit(one.c, 12) && bit(one.c, 29);
+  f.avx512 = f.avx2_fma && zmm && bit(seven.b, 16) && bit(seven.b, 30) && bit(seven.b, 17) && bit(seven.b, 31);
+  f.avx512_bf16 = f.avx512 && bit(seven1.a, 5);
+  f.avx512_vnni = f.avx512 && bit(seven.c, 11);
+  f.avx512_fp16 = f.avx512 && bit(seven.d, 23);
+  const bool amx = f.avx512_bf16 && tiles && bit(seven.d, 24) && (bit(seven.d, 22) || bit(seven.d, 25));
+  if (amx && ask_for_amx()) {
+    f.amx_bf16 = bit(seven.d, 22);
+    f.amx_int8 = bit(seven.d, 25);
+  }
+  f.fast_bf16_dot = f.avx512_bf16 && f.vendor == "AuthenticAMD";
+  return f;
+}
+
+Isa choose() {
+  const char* cap = std::getenv("QKV_ISA");
+  if (cap == nullptr || *cap == '\0') return best_isa();
+  for (Isa isa : {Isa::kRef, Isa::kAvx2, Isa::kAvx512, Isa::kAmx})
+    if (name(isa) == cap) return std::min(isa, best_isa());
+  throw_error(ErrorCode::kValue, "QKV_ISA: '{}' is not one of ref, avx2, avx512, amx", cap);
+}
+
+}  // namespace
+
+std::string_view name(Isa isa) {
+  switch (isa) {
+    case Isa::kRef: return "ref";
+    case Isa::kAvx2: return "avx2";
+    case Isa::kAvx512: return "avx512";
+    case Isa::kAmx: return "amx";
+  }
+  return "?";
+}
+
+const CpuFeatures& cpu_features() {
+  static const CpuFeatures features = detect();
+  return features;
+}
+
+Isa best_isa() {
+  const CpuFeatures& f = cpu_features();
+  if (f.amx_bf16) return Isa::kAmx;
+  if (f.avx512) return Isa::kAvx512;
+  return f.avx2_fma ? Isa::kAvx2 : Isa::kRef;
+}
+
+Isa isa() {
+  static const Isa chosen = choose();
+  return chosen;
+}
+
+}  // namespace qkv
