@@ -19,6 +19,7 @@ struct bfloat16 {
       bits = static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
   explicit bfloat16(double value) : bfloat16(static_cast<float>(value)) {}
+  explicit bfloat16(int32_t value) : bfloat16(static_cast<float>(value)) {}
   operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 };
 static_assert(sizeof(bfloat16) == 2);

@@ -1,0 +1,46 @@
+#pragma once
+// A trainable matrix, vector or table: its master value, its gradient, and the packed copies that products use.
+
+#include <memory>
+#include <string>
+
+#include "qkv/tensor/matmul.h"
+#include "qkv/tensor/tensor.h"
+
+namespace qkv {
+
+/// Modules hold parameters by shared_ptr; tying two weights is holding the same one. The value has the accumulator's dtype
+/// (f32, or f64 in gradient checks) whatever dtype the activations have.
+class Parameter {
+ public:
+  Parameter(std::string name, Tensor value) : name_(std::move(name)), value_(std::move(value)) {}
+
+  const std::string& name() const { return name_; }
+  const Tensor& value() const { return value_; }
+  /// Whoever writes into value() says so, or products go on using the old packed copies.
+  void value_changed() { packed_ = {}; }
+  void set_value(Tensor value);  // Error kShape if the shape changes
+
+  bool trainable() const { return trainable_; }
+  void set_trainable(bool trainable) { trainable_ = trainable; }
+  /// The gradient's sum so far: zeros at first use. Backward passes add to it.
+  const Tensor& grad();
+  bool has_grad() const { return grad_.defined(); }
+  void zero_grad();
+
+  /// value [n, k] as the right operand of y = x W^T (forward) and of dx = dy W (backward), packed once per change.
+  const PackedMatrix& packed_transposed(DType compute);
+  const PackedMatrix& packed(DType compute);
+
+ private:
+  struct Packed {
+    PackedMatrix transposed, plain;
+  };
+  std::string name_;
+  Tensor value_, grad_;
+  bool trainable_ = true;
+  Packed packed_;
+};
+using ParameterPtr = std::shared_ptr<Parameter>;
+
+}  // namespace qkv

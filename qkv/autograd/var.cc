@@ -1,0 +1,94 @@
+#include "qkv/autograd/var.h"
+
+#include <map>
+
+#include "qkv/base/parallel.h"
+#include "qkv/kernels/table.h"
+
+namespace qkv {
+namespace {
+
+thread_local bool recording = true;
+thread_local int64_t next_order = 1;
+
+}  // namespace
+
+bool grad_enabled() { return recording; }
+NoGrad::NoGrad() : before_(recording) { recording = false; }
+NoGrad::~NoGrad() { recording = before_; }
+
+Var::Var(Tensor value, bool requires_grad) : node_(std::make_shared<Node>()) {
+  node_->value = std::move(value);
+  node_->requires_grad = requires_grad;
+}
+
+// A long tape must not be destroyed by recursion, one stack frame a node: take the chain apart in a loop.
+Var::Node::~Node() {
+  std::vector<Var> pending = std::move(inputs);
+  backward = nullptr;
+  while (!pending.empty()) {
+    Var var = std::move(pending.back());
+    pending.pop_back();
+    if (var.node_.use_count() == 1) {
+      var.node_->backward = nullptr;
+      for (Var& input : var.node_->inputs) pending.push_back(std::move(input));
+      var.node_->inputs.clear();
+    }
+  }
+}
+
+void Var::add_grad(const Tensor& g) const {
+  if (!requires_grad()) return;
+  QKV_CHECK(g.shape() == node_->value.shape() && g.dtype() == node_->value.dtype(), kInternal,
+            "backward: gradient {} {} for a value {} {}", g.shape().str(), name(g.dtype()), node_->value.shape().str(),
+            name(node_->value.dtype()));
+  if (!node_->grad.defined()) {
+    node_->grad = g;
+    return;
+  }
+  // Out of place: the tensor kept first may be shared with another Var's gradient.
+  const Tensor sum = Tensor::empty(g.shape(), g.dtype());
+  const Tensor a = node_->grad.contiguous(), b = g.contiguous();
+  kernels::visit_dtype(g.dtype(), [&]<class T>(T) {
+    const auto add = kernels::table().of<T>().rows.add;
+    parallel_for(g.numel(), 4096, [&](int64_t begin, int64_t end) {
+      add(end - begin, a.data<T>() + begin, b.data<T>() + begin, sum.data<T>() + begin);
+    });
+  });
+  node_->grad = sum;
+}
+
+Var Var::result(Tensor value, bool differentiable, std::vector<Var> inputs, Backward backward) {
+  Var out(std::move(value), false);
+  if (recording && differentiable) {
+    out.node_->requires_grad = true;
+    out.node_->order = next_order++;
+    out.node_->inputs = std::move(inputs);
+    out.node_->backward = std::move(backward);
+  }
+  return out;
+}
+
+void backward(const Var& root, Tensor seed) {
+  QKV_CHECK(root.requires_grad(), kValue, "backward: nothing here requires a gradient");
+  if (!seed.defined()) seed = Tensor::full(root.value().shape(), root.dtype(), 1);
+  root.add_grad(seed);
+  // Reachable operations, newest first. An operation is newer than its inputs, so by the time one is taken all of its
+  // gradient has arrived.
+  std::map<int64_t, Var, std::greater<>> pending;
+  pending.emplace(root.node_->order, root);
+  while (!pending.empty()) {
+    const Var var = std::move(pending.begin()->second);
+    pending.erase(pending.begin());
+    Var::Node& node = *var.node_;
+    if (!node.backward) continue;
+    if (node.grad.defined()) node.backward(node.grad);
+    node.backward = nullptr;  // frees what the operation had saved
+    node.grad = {};
+    for (const Var& input : node.inputs)
+      if (input.requires_grad() && input.node_->order > 0) pending.emplace(input.node_->order, input);
+    node.inputs.clear();
+  }
+}
+
+}  // namespace qkv

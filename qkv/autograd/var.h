@@ -1,0 +1,71 @@
+#pragma once
+// Reverse-mode differentiation. An operation computes its value at once and, while gradients are on, records how to pass a
+// gradient on to its inputs. backward() walks the record from the newest operation to the oldest.
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "qkv/tensor/tensor.h"
+
+namespace qkv {
+
+/// A tensor on the tape. Copies are the same node. Constants (requires_grad false) stop the walk.
+class Var {
+ public:
+  Var() = default;
+  explicit Var(Tensor value, bool requires_grad = false);
+
+  bool defined() const { return node_ != nullptr; }
+  const Tensor& value() const { return node_->value; }
+  DType dtype() const { return node_->value.dtype(); }
+  int64_t size(int axis) const { return node_->value.size(axis); }
+  bool requires_grad() const { return node_ != nullptr && node_->requires_grad; }
+
+  /// The gradient after backward(); undefined if none arrived.
+  const Tensor& grad() const { return node_->grad; }
+  /// Adds g to this Var's gradient; keeps g itself when it is the first, so g must not be written to afterwards. Does nothing
+  /// for constants. What backward functions call.
+  void add_grad(const Tensor& g) const;
+  /// Replaces the gradient, for starting a walk from several Vars.
+  void set_grad(Tensor g) const { node_->grad = std::move(g); }
+
+  using Backward = std::function<void(const Tensor& grad)>;
+  /// An operation's result. `backward` receives the result's gradient and calls add_grad on the inputs (which it captures);
+  /// it is kept only while gradients are on and `differentiable` (some input requires a gradient or some parameter is
+  /// trainable).
+  static Var result(Tensor value, bool differentiable, std::vector<Var> inputs, Backward backward);
+
+ private:
+  struct Node {
+    Tensor value, grad;
+    bool requires_grad = false;
+    int64_t order = 0;  // newer operations have larger numbers
+    std::vector<Var> inputs;
+    Backward backward;
+    ~Node();
+  };
+  friend void backward(const Var& root, Tensor seed);
+  std::shared_ptr<Node> node_;
+};
+
+/// Walks from `root`, whose gradient is `seed` (undefined: ones). Values and closures are let go as the walk passes them, so
+/// a tape is walked once. Intermediate gradients are freed; those of Vars made with requires_grad stay.
+void backward(const Var& root, Tensor seed = {});
+
+/// Whether operations record. On by default, per thread.
+bool grad_enabled();
+
+/// No recording while one of these lives.
+class NoGrad {
+ public:
+  NoGrad();
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool before_;
+};
+
+}  // namespace qkv

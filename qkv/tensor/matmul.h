@@ -1,0 +1,45 @@
+#pragma once
+// Matrix products over tensors: checks, packing and the split over threads; the arithmetic is kernels/gemm.h's.
+
+#include "qkv/kernels/gemm.h"
+#include "qkv/tensor/tensor.h"
+
+namespace qkv {
+
+using kernels::Activation;
+
+/// The right operand of a product, rearranged for the kernels of `dtype`.
+struct PackedMatrix {
+  int64_t k = 0, n = 0;
+  DType dtype = DType::kF32;
+  std::shared_ptr<Buffer> data;
+  bool defined() const { return data != nullptr; }
+};
+
+/// b [k, n], any strides, of the compute dtype or its accumulator's. O(k n).
+PackedMatrix pack_matrix(const Tensor& b, DType compute);
+
+struct MatmulOptions {
+  Tensor bias;                               // [n] of the accumulator's dtype, or undefined
+  Activation activation = Activation::kNone;
+  Tensor pre_activation;                     // like out: filled with a b + bias, if defined
+  bool accumulate = false;                   // out += (out of the accumulator's dtype)
+};
+
+/// out [m, n] = activation(a [m, k] b + bias). a has the packed dtype; out that or its accumulator's. Rows of a and out
+/// may be strided. A row of out has the same bits whatever m is and however many threads run.
+/// Errors: kShape, kDtype.
+void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const MatmulOptions& options = {});
+
+/// out [n, k] += y [m, n]^T x [m, k]: the gradient of a weight. y and x of one dtype, out of its accumulator's. The sum over
+/// m runs in fixed blocks, in order.
+void add_transposed_product(const Tensor& y, const Tensor& x, const Tensor& out);
+
+/// out [n] += sum over the rows of x [m, n]: the gradient of a bias.
+void add_column_sum(const Tensor& x, const Tensor& out);
+
+/// Floating-point operations of products done by this process so far (a multiply-add counts two), for progress bars.
+int64_t flop_count();
+void count_flops(int64_t n);
+
+}  // namespace qkv
