@@ -52,6 +52,9 @@ class AtomicFile {
 /// Removes `*.tmp-<pid>-<n>` in `dir` whose process is gone; returns how many. For the start of a run.
 int64_t remove_abandoned_temporaries(const std::string& dir);
 
+/// Makes the names in a folder (files created, renamed, removed) durable. Error kIo.
+void sync_folder(const std::string& dir);
+
 /// The steps of an AtomicFile that can fail.
 enum class FileStep { kOpen, kWrite, kFsync, kClose, kRename, kFsyncFolder };
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,9 @@ namespace qkv::io {
 /// Throws Error: kIo (missing, a folder, no permission, read error), kFormat (more than max_bytes, seen
 /// before that much memory is used).
 std::string read_file(const std::string& path, int64_t max_bytes);
+
+/// Calls `use` with the file's bytes piece by piece, in order: any size, 1 MiB of memory. Error kIo.
+void read_in_pieces(const std::string& path, const std::function<void(std::span<const std::byte>)>& use);
 
 /// As read_file; where the contents begin with gzip's magic (1f 8b) they are unpacked, whatever the file is
 /// called. max_bytes bounds what comes out, so a bomb costs no more than an honest file. Several gzip members
@@ -29,6 +33,9 @@ bool is_directory(const std::string& path);  // follows links
 
 /// `path` and every missing folder above it (mkdir -p). Error kIo naming the folder that could not be made.
 void make_directories(const std::string& path);
+
+/// Throws Error kIo "doing path: reason; hint" for a system call that set `error_number` (an errno).
+[[noreturn]] void throw_io_error(std::string_view doing, const std::string& path, int error_number);
 
 /// Size in bytes of a regular file; Error kIo otherwise.
 int64_t file_size(const std::string& path);

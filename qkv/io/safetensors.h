@@ -31,6 +31,11 @@ struct SafetensorsTensor {
 /// Bits of one element of a dtype of the format ("F32" 32, "F4" 4, ...), 0 where there is no such dtype.
 int64_t safetensors_dtype_bits(std::string_view dtype);
 
+/// The bytes a tensor of this dtype and shape takes: product(shape) x bits / 8, 0 where a dimension is 0.
+/// nullopt where that is no whole number of bytes, the dtype is unknown, a dimension is negative, or the
+/// product of the other dimensions overflows (so that no order of multiplying them can).
+std::optional<int64_t> safetensors_bytes(std::string_view dtype, std::span<const int64_t> shape);
+
 /// Between the format's names and ours; nullopt where qkv has no such type (F16, U8, ...).
 std::string_view safetensors_dtype(DType dtype);
 std::optional<DType> dtype_from_safetensors(std::string_view dtype);

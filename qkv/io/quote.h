@@ -11,9 +11,9 @@ namespace qkv::io {
 /// characters that change the direction of the text or break the line are written as escapes, and what is
 /// longer than max_bytes is cut and ends in
 /// "...". A name can so neither fake a second message nor colour the terminal.
-std::string quoted(std::string_view text, int64_t max_bytes = 100);
+std::string quote(std::string_view text, int64_t max_bytes = 100);
 
 /// The same escapes without quotes around them, for text that is a message already.
-std::string escaped(std::string_view text, int64_t max_bytes = 300);
+std::string escape(std::string_view text, int64_t max_bytes = 300);
 
 }  // namespace qkv::io

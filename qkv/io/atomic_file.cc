@@ -1,0 +1,169 @@
+#include "qkv/io/atomic_file.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+#include <utility>
+
+#include "qkv/base/error.h"
+#include "qkv/io/file.h"
+
+namespace qkv::io {
+namespace {
+
+std::atomic<FileFault*> active_fault = nullptr;
+
+// Runs one system call, unless a test wants it to fail; gone on with after EINTR.
+template <class Call>
+auto attempt(FileStep step, Call call) {
+  for (;;) {
+    decltype(call()) result = -1;
+    int error_number = 0;
+    if (FileFault::strikes(step, &error_number))
+      errno = error_number;
+    else
+      result = call();
+    if (result >= 0 || errno != EINTR) return result;
+  }
+}
+
+std::string folder_of(const std::string& path) {
+  const auto folder = std::filesystem::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
+constexpr std::string_view kMark = ".tmp-";
+
+// The process in "name.tmp-<pid>-<n>", nullopt for any other name.
+std::optional<pid_t> process_of_temporary(std::string_view name) {
+  const size_t mark = name.rfind(kMark);
+  if (mark == std::string_view::npos || mark == 0) return std::nullopt;
+  const char* const end = name.data() + name.size();
+  pid_t pid = 0;
+  const auto first = std::from_chars(name.data() + mark + kMark.size(), end, pid);
+  if (first.ec != std::errc{} || pid <= 0 || first.ptr == end || *first.ptr != '-') return std::nullopt;
+  uint64_t number = 0;
+  const auto second = std::from_chars(first.ptr + 1, end, number);
+  if (second.ec != std::errc{} || second.ptr != end) return std::nullopt;
+  return pid;
+}
+
+}  // namespace
+
+FileFault::FileFault(FileStep step, int64_t nth, int error_number)
+    : step_(step), nth_(nth), error_number_(error_number) {
+  active_fault = this;
+}
+
+FileFault::~FileFault() { active_fault = nullptr; }
+
+bool FileFault::strikes(FileStep step, int* error_number) {
+  FileFault* const fault = active_fault;
+  if (fault == nullptr || fault->step_ != step || ++fault->seen_ != fault->nth_) return false;
+  *error_number = fault->error_number_;
+  return true;
+}
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  if (is_directory(path_)) throw_io_error("writing", path_, EISDIR);
+  struct stat old {};
+  const bool replaces = ::stat(path_.c_str(), &old) == 0 && S_ISREG(old.st_mode);
+
+  static std::atomic<uint64_t> count = 0;
+  do {
+    temporary_ = path_ + std::string(kMark) + std::to_string(::getpid()) + "-" + std::to_string(count++);
+    fd_ = attempt(FileStep::kOpen,
+                  [&] { return ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
+  } while (fd_ < 0 && errno == EEXIST);
+  if (fd_ < 0) throw_io_error("writing", path_, errno);
+  // Who may read the old file may read the new one. Not being allowed to say so is no reason to lose data.
+  if (replaces && ::fchmod(fd_, old.st_mode & 0777) != 0) errno = 0;
+}
+
+AtomicFile::~AtomicFile() { drop(); }
+
+void AtomicFile::drop() noexcept {
+  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  temporary_.clear();
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  QKV_CHECK(fd_ >= 0, kIo, "writing {}: nothing more can be written after a failure or a commit", path_);
+  constexpr size_t kMostAtOnce = 1 << 30;  // Linux writes at most 2 GiB - 4 KiB a call
+  while (!bytes.empty()) {
+    const ssize_t done = attempt(
+        FileStep::kWrite, [&] { return ::write(fd_, bytes.data(), std::min(bytes.size(), kMostAtOnce)); });
+    if (done < 0) {
+      const int error_number = errno;
+      drop();
+      throw_io_error("writing", path_, error_number);
+    }
+    bytes = bytes.subspan(static_cast<size_t>(done));
+  }
+}
+
+void AtomicFile::commit() {
+  QKV_CHECK(fd_ >= 0, kIo, "writing {}: nothing can be committed after a failure or a commit", path_);
+  const auto fail = [&](std::string_view doing) {
+    const int error_number = errno;
+    drop();
+    throw_io_error(doing, path_, error_number);
+  };
+  if (attempt(FileStep::kFsync, [&] { return ::fsync(fd_); }) != 0) fail("writing (fsync)");
+  // Linux frees the descriptor even where close is interrupted, so it is never called twice; after fsync
+  // such an interruption loses nothing.
+  int error_number = 0;
+  const bool refused = FileFault::strikes(FileStep::kClose, &error_number);
+  const int closed = ::close(std::exchange(fd_, -1));
+  if (refused) errno = error_number;
+  if ((closed != 0 || refused) && errno != EINTR) fail("writing (close)");
+  if (attempt(FileStep::kRename, [&] { return ::rename(temporary_.c_str(), path_.c_str()); }) != 0)
+    fail("replacing");
+  temporary_.clear();
+  sync_folder(folder_of(path_));
+}
+
+void sync_folder(const std::string& dir) {
+  const int fd = ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) throw_io_error("syncing the folder", dir, errno);
+  const int result = attempt(FileStep::kFsyncFolder, [&] { return ::fsync(fd); });
+  const int error_number = errno;
+  ::close(fd);
+  // EINVAL: a file system that has nothing to sync for a folder.
+  if (result != 0 && error_number != EINVAL)
+    throw_io_error("after replacing its file, which might not survive a power cut, syncing the folder", dir,
+                   error_number);
+}
+
+void write_file_atomically(const std::string& path, std::span<const std::byte> contents) {
+  AtomicFile file(path);
+  file.write(contents);
+  file.commit();
+}
+
+void write_file_atomically(const std::string& path, std::string_view contents) {
+  write_file_atomically(path, std::as_bytes(std::span(contents)));
+}
+
+int64_t remove_abandoned_temporaries(const std::string& dir) {
+  int64_t removed = 0;
+  std::error_code error;
+  std::filesystem::directory_iterator files(dir, error);
+  for (; !error && files != std::filesystem::directory_iterator(); files.increment(error)) {
+    const auto pid = process_of_temporary(files->path().filename().string());
+    const bool gone = pid && ::kill(*pid, 0) != 0 && errno == ESRCH;
+    if (gone && ::unlink(files->path().c_str()) == 0) ++removed;
+  }
+  return removed;
+}
+
+}  // namespace qkv::io
