@@ -6,7 +6,7 @@ endif()
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")
 set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
 
-add_compile_options(-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-ignored-attributes -Wno-psabi)
+add_compile_options(-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-ignored-attributes -Wno-psabi -Wno-missing-field-initializers)
 # -ffp-contract=off: the compiler must not fuse a*b+c where we did not say so, or the same source would
 # round differently in different inlinings and "same input, same bits" would not hold.
 add_compile_options(-ffp-contract=off -fno-math-errno)

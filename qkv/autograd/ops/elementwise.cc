@@ -1,0 +1,113 @@
+#include "qkv/autograd/ops/elementwise.h"
+
+#include "qkv/base/parallel.h"
+#include "qkv/kernels/table.h"
+
+namespace qkv {
+namespace {
+
+constexpr int64_t kGrain = 8192;  // elements a thread; a multiple of 128, as dropout's places want
+
+void check_same(const Var& a, const Var& b, const char* op) {
+  QKV_CHECK(a.value().shape() == b.value().shape() && a.dtype() == b.dtype(), kShape, "{}: {} {} and {} {} differ", op,
+            a.value().shape().str(), name(a.dtype()), b.value().shape().str(), name(b.dtype()));
+}
+
+// out = body over pieces, for a fresh tensor like `like`.
+template <class Body>
+Tensor map(const Tensor& like, Body&& body) {
+  const Tensor out = Tensor::empty(like.shape(), like.dtype());
+  kernels::visit_dtype(like.dtype(), [&]<class T>(T) {
+    const auto& rows = kernels::table().of<T>().rows;
+    parallel_for(like.numel(), kGrain, [&](int64_t begin, int64_t end) { body(rows, begin, end - begin, out.data<T>() + begin); });
+  });
+  return out;
+}
+
+// residual (or nothing) + dropout(x).
+Tensor apply_dropout(const Tensor& x, const Tensor& residual, const kernels::Dropout& dropout) {
+  return map(x, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* out) {
+    rows.dropout_add(n, begin, x.data<T>() + begin, residual.defined() ? residual.data<T>() + begin : nullptr, dropout, out);
+  });
+}
+
+}  // namespace
+
+Var add(const Var& a, const Var& b) {
+  check_same(a, b, "add");
+  const Tensor x = a.value().contiguous(), y = b.value().contiguous();
+  const Tensor out = map(x, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* to) {
+    rows.add(n, x.data<T>() + begin, y.data<T>() + begin, to);
+  });
+  return Var::result(out, a.requires_grad() || b.requires_grad(), {a, b}, [=](const Tensor& dy) {
+    a.add_grad(dy);
+    b.add_grad(dy);
+  });
+}
+
+Var scale(const Var& x, double factor) {
+  const auto times = [factor](const Tensor& t) {
+    return map(t, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* to) {
+      rows.scale(n, static_cast<accumulator_t<T>>(factor), t.data<T>() + begin, to);
+    });
+  };
+  return Var::result(times(x.value().contiguous()), x.requires_grad(), {x},
+                     [=](const Tensor& dy) { x.add_grad(times(dy.contiguous())); });
+}
+
+Var multiply(const Var& a, const Var& b) {
+  check_same(a, b, "multiply");
+  const auto product = [](const Tensor& x, const Tensor& y) {
+    return map(x, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* to) {
+      rows.multiply(n, x.data<T>() + begin, y.data<T>() + begin, to);
+    });
+  };
+  const Tensor x = a.value().contiguous(), y = b.value().contiguous();
+  return Var::result(product(x, y), a.requires_grad() || b.requires_grad(), {a, b}, [=](const Tensor& grad) {
+    const Tensor dy = grad.contiguous();
+    if (a.requires_grad()) a.add_grad(product(dy, y));
+    if (b.requires_grad()) b.add_grad(product(dy, x));
+  });
+}
+
+Var activate(const Var& x, kernels::Activation f) {
+  const Tensor in = x.value().contiguous();
+  const Tensor out = map(in, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* to) {
+    rows.activation(n, f, in.data<T>() + begin, to);
+  });
+  const Tensor kept = f == kernels::Activation::kTanh ? out : in;
+  return Var::result(out, x.requires_grad(), {x}, [=](const Tensor& grad) {
+    const Tensor dy = grad.contiguous();
+    x.add_grad(map(dy, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* to) {
+      rows.activation_backward(n, f, dy.data<T>() + begin, kept.data<T>() + begin, to);
+    }));
+  });
+}
+
+Var columns(const Var& x, int64_t begin, int64_t end) {
+  return Var::result(x.value().columns(begin, end), x.requires_grad(), {x}, [=](const Tensor& dy) {
+    const Tensor dx = Tensor::zeros(x.value().shape(), x.dtype());
+    dx.columns(begin, end).copy_from(dy);
+    x.add_grad(dx);
+  });
+}
+
+Var dropout(const Var& x, double p, const RandomKey& key) {
+  if (p == 0) return x;
+  const kernels::Dropout d{.key = key, .threshold = kernels::Dropout::threshold_of(p)};
+  return Var::result(apply_dropout(x.value().contiguous(), {}, d), x.requires_grad(), {x},
+                     [=](const Tensor& dy) { x.add_grad(apply_dropout(dy.contiguous(), {}, d)); });
+}
+
+Var add_dropout(const Var& residual, const Var& x, double p, const RandomKey& key) {
+  if (p == 0) return add(residual, x);
+  check_same(residual, x, "add_dropout");
+  const kernels::Dropout d{.key = key, .threshold = kernels::Dropout::threshold_of(p)};
+  return Var::result(apply_dropout(x.value().contiguous(), residual.value().contiguous(), d),
+                     residual.requires_grad() || x.requires_grad(), {residual, x}, [=](const Tensor& dy) {
+                       residual.add_grad(dy);
+                       if (x.requires_grad()) x.add_grad(apply_dropout(dy.contiguous(), {}, d));
+                     });
+}
+
+}  // namespace qkv

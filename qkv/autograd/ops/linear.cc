@@ -1,0 +1,52 @@
+#include "qkv/autograd/ops/linear.h"
+
+#include "qkv/base/parallel.h"
+#include "qkv/kernels/table.h"
+
+namespace qkv {
+namespace {
+
+// dy * f'(.), from the value before f, or after it where that is what was kept.
+Tensor through_activation(const Tensor& dy, Activation f, const Tensor& kept) {
+  const Tensor dx = Tensor::empty(dy.shape(), dy.dtype());
+  kernels::visit_dtype(dy.dtype(), [&]<class T>(T) {
+    const auto back = kernels::table().of<T>().rows.activation_backward;
+    parallel_for(dy.numel(), 4096, [&](int64_t begin, int64_t end) {
+      back(end - begin, f, dy.data<T>() + begin, kept.data<T>() + begin, dx.data<T>() + begin);
+    });
+  });
+  return dx;
+}
+
+}  // namespace
+
+Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias, Activation activation) {
+  const Tensor& in = x.value();
+  QKV_CHECK(in.rank() == 2 && in.size(1) == weight->value().size(1), kShape, "linear: {} takes rows of {}, got {}",
+            weight->name(), weight->value().size(1), in.shape().str());
+  const Tensor out = Tensor::empty({in.size(0), weight->value().size(0)}, in.dtype());
+  const bool trainable = weight->trainable() || (bias && bias->trainable());
+  const bool keep = grad_enabled() && (x.requires_grad() || trainable);
+  const bool from_output = activation == Activation::kRelu || activation == Activation::kTanh;
+  Tensor kept = out;
+  MatmulOptions options{.bias = bias ? bias->value() : Tensor{}, .activation = activation, .pre_activation = {},
+                        .accumulate = false};
+  if (keep && activation != Activation::kNone && !from_output)
+    options.pre_activation = kept = Tensor::empty(out.shape(), out.dtype());
+  matmul(in, weight->packed_transposed(in.dtype()), out, options);
+  if (activation == Activation::kNone) kept = {};
+
+  return Var::result(out, x.requires_grad() || trainable, {x}, [=](const Tensor& grad) {
+    Tensor dy = grad.contiguous();
+    if (activation != Activation::kNone) dy = through_activation(dy, activation, kept);
+    if (x.requires_grad()) {
+      const Tensor dx = Tensor::empty(x.value().shape(), x.dtype());
+      matmul(dy, weight->packed(dy.dtype()), dx);
+      x.add_grad(dx);
+    }
+    if (weight->trainable()) add_transposed_product(dy, x.value(), weight->grad());
+    if (bias && bias->trainable()) add_column_sum(dy, bias->grad());
+  });
+}
+
+}  // namespace qkv

@@ -1,0 +1,20 @@
+#pragma once
+
+#include "qkv/autograd/parameter.h"
+#include "qkv/autograd/var.h"
+
+namespace qkv {
+
+/// y = activation(x W^T + b).
+///
+///   x        [n, d_in]      f64 | f32 | bf16
+///   weight   [d_out, d_in]  masters
+///   bias     [d_out]        masters, or null
+///   returns  [n, d_out]     dtype of x
+///
+/// Bias and activation are part of the product's epilogue. Backward: dx = dy W, dW += dy^T x, db += column sums of dy. For
+/// activations other than relu the value before it is kept. 2 n d_in d_out operations forward, twice that backward.
+Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias = nullptr,
+           Activation activation = Activation::kNone);
+
+}  // namespace qkv

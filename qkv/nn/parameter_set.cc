@@ -1,0 +1,59 @@
+#include "qkv/nn/parameter_set.h"
+
+#include <cmath>
+
+#include "qkv/base/philox.h"
+
+namespace qkv {
+namespace {
+
+// FNV-1a: a fixed, documented hash, so that a name gives the same random stream in every build.
+uint32_t hash_of(const std::string& name) {
+  uint32_t h = 2166136261u;
+  for (unsigned char c : name) h = (h ^ c) * 16777619u;
+  return h;
+}
+
+constexpr uint32_t kInitialisation = 0x1217;  // the `step` of initialisation streams; training steps count from 0 under other streams
+
+}  // namespace
+
+ParameterPtr ParameterSet::xavier_uniform(const std::string& name, const Shape& shape) {
+  QKV_CHECK(shape.rank() == 2, kShape, "{}: Xavier initialisation is for matrices, got {}", name, shape.str());
+  const double bound = std::sqrt(6.0 / static_cast<double>(shape[0] + shape[1]));
+  RandomStream random({.seed = seed_, .stream = hash_of(name), .step = kInitialisation});
+  std::vector<double> values(static_cast<size_t>(shape.numel()));
+  for (double& x : values) x = (2 * random.uniform() - 1) * bound;
+  return add(std::make_shared<Parameter>(name, Tensor::from(shape, values, dtype_)));
+}
+
+ParameterPtr ParameterSet::normal(const std::string& name, const Shape& shape, double standard_deviation) {
+  RandomStream random({.seed = seed_, .stream = hash_of(name), .step = kInitialisation});
+  std::vector<double> values(static_cast<size_t>(shape.numel()));
+  for (double& x : values) x = random.normal() * standard_deviation;
+  return add(std::make_shared<Parameter>(name, Tensor::from(shape, values, dtype_)));
+}
+
+ParameterPtr ParameterSet::constant(const std::string& name, const Shape& shape, double value) {
+  return add(std::make_shared<Parameter>(name, Tensor::full(shape, dtype_, value)));
+}
+
+ParameterPtr ParameterSet::add(ParameterPtr parameter) {
+  QKV_CHECK(find(parameter->name()) == nullptr, kInternal, "parameter {} is made twice", parameter->name());
+  all_.push_back(parameter);
+  return parameter;
+}
+
+ParameterPtr ParameterSet::find(const std::string& name) const {
+  for (const ParameterPtr& p : all_)
+    if (p->name() == name) return p;
+  return nullptr;
+}
+
+int64_t ParameterSet::numel() const {
+  int64_t n = 0;
+  for (const ParameterPtr& p : all_) n += p->value().numel();
+  return n;
+}
+
+}  // namespace qkv

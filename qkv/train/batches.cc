@@ -1,0 +1,90 @@
+#include "qkv/train/batches.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "qkv/base/error.h"
+#include "qkv/base/philox.h"
+
+namespace qkv {
+namespace {
+
+constexpr uint32_t kShuffle = 0x5117;  // random streams of shuffling: sentences, then batches
+
+template <class T>
+void shuffle(std::vector<T>& items, RandomStream& random) {
+  for (size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[random.below(i)]);
+}
+
+void append(const std::vector<int32_t>& ids, std::vector<int32_t>& rows, std::vector<int32_t>& positions) {
+  rows.insert(rows.end(), ids.begin(), ids.end());
+  for (size_t i = 0; i < ids.size(); ++i) positions.push_back(static_cast<int32_t>(i));
+}
+
+}  // namespace
+
+BatchPlan::BatchPlan(const std::vector<PairIds>& pairs, const BatchOptions& options) : pairs_(pairs), options_(options) {
+  QKV_CHECK(options.batch_tokens > 0 && options.bucket_batches > 0, kValue,
+            "batches: batch_tokens ({}) and bucket_batches ({}) need to be positive", options.batch_tokens, options.bucket_batches);
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    const auto longest = std::max(pairs[i].source.size(), pairs[i].target.size());
+    if (static_cast<int64_t>(longest) <= options.max_length)
+      usable_.push_back(static_cast<int32_t>(i));
+    else
+      ++skipped_;
+  }
+  QKV_CHECK(!usable_.empty(), kValue, "batches: none of the {} pairs has at most {} tokens a side; raise max_length",
+            pairs.size(), options.max_length);
+}
+
+std::vector<std::vector<int32_t>> BatchPlan::epoch(int64_t number) const {
+  RandomStream random({.seed = options_.seed, .stream = kShuffle, .step = static_cast<uint32_t>(number)});
+  std::vector<int32_t> order = usable_;
+  shuffle(order, random);
+
+  if (options_.bucket_batches > 1) {
+    const int64_t pool_tokens = options_.batch_tokens * options_.bucket_batches;
+    for (size_t begin = 0; begin < order.size();) {
+      size_t end = begin;
+      for (int64_t tokens = 0; end < order.size() && tokens < pool_tokens; ++end)
+        tokens += static_cast<int64_t>(pairs_[order[end]].target.size());
+      std::stable_sort(order.begin() + begin, order.begin() + end, [&](int32_t a, int32_t b) {
+        return std::pair(pairs_[a].target.size(), pairs_[a].source.size()) < std::pair(pairs_[b].target.size(), pairs_[b].source.size());
+      });
+      begin = end;
+    }
+  }
+
+  std::vector<std::vector<int32_t>> batches;
+  int64_t tokens = options_.batch_tokens;  // "full", so that the first pair opens a batch
+  for (int32_t i : order) {
+    const int64_t length = static_cast<int64_t>(pairs_[i].target.size());
+    if (tokens + length > options_.batch_tokens) {
+      batches.emplace_back();
+      tokens = 0;
+    }
+    batches.back().push_back(i);
+    tokens += length;
+  }
+  if (options_.bucket_batches > 1) shuffle(batches, random);
+  return batches;
+}
+
+TranslationBatch pack_batch(const std::vector<PairIds>& pairs, const std::vector<int32_t>& indices, int32_t start_id) {
+  TranslationBatch batch;
+  std::vector<int64_t> source_lengths, target_lengths;
+  for (int32_t i : indices) {
+    const PairIds& pair = pairs[i];
+    append(pair.source, batch.source, batch.source_positions);
+    append(pair.target, batch.target_out, batch.target_positions);
+    batch.target_in.push_back(start_id);
+    batch.target_in.insert(batch.target_in.end(), pair.target.begin(), pair.target.end() - 1);
+    source_lengths.push_back(static_cast<int64_t>(pair.source.size()));
+    target_lengths.push_back(static_cast<int64_t>(pair.target.size()));
+  }
+  batch.source_segments = Segments(source_lengths);
+  batch.target_segments = Segments(target_lengths);
+  return batch;
+}
+
+}  // namespace qkv

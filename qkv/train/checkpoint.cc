@@ -1,0 +1,151 @@
+#include "qkv/train/checkpoint.h"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+
+#include "qkv/io/atomic_file.h"
+#include "qkv/io/file.h"
+#include "qkv/io/json.h"
+#include "qkv/io/manifest.h"
+#include "qkv/io/safetensors.h"
+
+namespace qkv {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kHuge = int64_t{1} << 53;  // integers that JSON numbers hold exactly
+
+io::SafetensorsTensor view_of(const std::string& name, const Tensor& t) {
+  return {.name = name, .dtype = std::string(io::safetensors_dtype(t.dtype())),
+          .shape = {t.shape().sizes().begin(), t.shape().sizes().end()},
+          .data = {t.bytes(), static_cast<size_t>(t.n_bytes())}};
+}
+
+void copy_into(const io::SafetensorsFile& file, const std::string& name, const Tensor& t) {
+  const io::SafetensorsTensor& saved = file.at(name);
+  const Shape shape{std::span<const int64_t>(saved.shape)};
+  QKV_CHECK(shape == t.shape(), kFormat, "{}: {} is {}, the model's is {}", file.path(), name, shape.str(), t.shape().str());
+  io::copy_to_f32(saved, {t.data<float>(), static_cast<size_t>(t.numel())});
+}
+
+void check_count(const io::SafetensorsFile& file, size_t needed) {
+  QKV_CHECK(file.tensors().size() == needed, kFormat, "{}: holds {} tensors, the model has {}", file.path(),
+            file.tensors().size(), needed);
+}
+
+io::Json to_json(const TrainingState& s) {
+  return {{"step", s.step}, {"epoch", s.epoch}, {"batch", s.batch}, {"micro_step", s.micro_step},
+          {"target_tokens", s.target_tokens}, {"seconds", s.seconds}, {"best", s.best}, {"best_step", s.best_step},
+          {"bad_validations", s.bad_validations}, {"skipped_updates", s.skipped_updates}};
+}
+
+TrainingState state_from(const io::Json& json, const std::string& where) {
+  const auto integer = [&](const char* key) { return io::get_int(json, key, 0, kHuge, where); };
+  return {.step = integer("step"), .epoch = integer("epoch"), .batch = integer("batch"), .micro_step = integer("micro_step"),
+          .target_tokens = integer("target_tokens"), .seconds = io::get_number(json, "seconds", 0, 1e15, where),
+          .best = io::get_number(json, "best", -1e300, 1e300, where), .best_step = integer("best_step"),
+          .bad_validations = integer("bad_validations"), .skipped_updates = integer("skipped_updates")};
+}
+
+// Folders step-N under dir, newest first.
+std::vector<std::string> folders(const std::string& dir) {
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(dir, ignored))
+    if (entry.path().filename().string().starts_with("step-")) names.push_back(entry.path().string());
+  std::sort(names.rbegin(), names.rend());
+  return names;
+}
+
+}  // namespace
+
+void save_weights(const std::string& path, const std::vector<ParameterPtr>& parameters) {
+  std::vector<io::SafetensorsTensor> tensors;
+  for (const ParameterPtr& p : parameters) tensors.push_back(view_of(p->name(), p->value()));
+  io::write_safetensors(path, tensors);
+}
+
+void load_weights(const std::string& path, const std::vector<ParameterPtr>& parameters) {
+  const auto file = io::SafetensorsFile::open(path);
+  check_count(file, parameters.size());
+  for (const ParameterPtr& p : parameters) {
+    copy_into(file, p->name(), p->value());
+    p->value_changed();
+  }
+}
+
+void load_average(const std::vector<std::string>& paths, const std::vector<ParameterPtr>& parameters) {
+  QKV_CHECK(!paths.empty(), kValue, "average: no checkpoint to average");
+  std::vector<std::vector<double>> sums;
+  for (const ParameterPtr& p : parameters) sums.emplace_back(p->value().numel(), 0.0);
+  for (const std::string& path : paths) {
+    load_weights(path, parameters);
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      const float* w = parameters[i]->value().data<float>();
+      for (size_t j = 0; j < sums[i].size(); ++j) sums[i][j] += w[j];
+    }
+  }
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    float* w = parameters[i]->value().data<float>();
+    for (size_t j = 0; j < sums[i].size(); ++j) w[j] = static_cast<float>(sums[i][j] / static_cast<double>(paths.size()));
+    parameters[i]->value_changed();
+  }
+}
+
+void save_checkpoint(const std::string& dir, const AdamW& optimizer, const TrainingState& state, int64_t keep) {
+  const std::string folder = fmt::format("{}/step-{:08d}", dir, state.step);
+  io::make_directories(folder);
+  save_weights(folder + "/weights.safetensors", optimizer.parameters());
+  std::vector<io::SafetensorsTensor> moments;
+  for (size_t i = 0; i < optimizer.moments().size(); ++i) {
+    const std::string& name = optimizer.parameters()[i]->name();
+    moments.push_back(view_of(name + ".m", optimizer.moments()[i].first));
+    moments.push_back(view_of(name + ".v", optimizer.moments()[i].second));
+  }
+  io::write_safetensors(folder + "/moments.safetensors", moments);
+  io::write_file_atomically(folder + "/state.json", io::dump_json(to_json(state), 1));
+  io::write_manifest(folder, {"weights.safetensors", "moments.safetensors", "state.json"});
+
+  int64_t kept = 0;
+  for (const std::string& old : folders(dir)) {
+    if (kept < keep) {
+      kept += io::exists(old + "/manifest.json");
+    } else {
+      std::error_code ignored;  // an old checkpoint that will not go is no reason to stop training
+      fs::remove_all(old, ignored);
+    }
+  }
+}
+
+TrainingState load_newest_checkpoint(const std::string& dir, AdamW& optimizer, const std::function<void(const std::string&)>& say) {
+  for (const std::string& folder : folders(dir)) {
+    const io::ManifestCheck check = io::verify_manifest(folder);
+    if (!check) {
+      say(fmt::format("checkpoint {} is not usable: {}", folder, check.reason));
+      continue;
+    }
+    const std::string where = folder + "/state.json";
+    const TrainingState state = state_from(io::read_json(where), where);
+    load_weights(folder + "/weights.safetensors", optimizer.parameters());
+    const auto moments = io::SafetensorsFile::open(folder + "/moments.safetensors");
+    check_count(moments, 2 * optimizer.parameters().size());
+    for (size_t i = 0; i < optimizer.parameters().size(); ++i) {
+      const std::string& name = optimizer.parameters()[i]->name();
+      copy_into(moments, name + ".m", optimizer.moments()[i].first);
+      copy_into(moments, name + ".v", optimizer.moments()[i].second);
+    }
+    optimizer.set_steps(state.step - state.skipped_updates);
+    return state;
+  }
+  throw_error(ErrorCode::kIo, "{}: no usable checkpoint to resume from", dir);
+}
+
+bool has_checkpoint(const std::string& dir) {
+  for (const std::string& folder : folders(dir))
+    if (io::verify_manifest(folder)) return true;
+  return false;
+}
+
+}  // namespace qkv

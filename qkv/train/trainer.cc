@@ -1,0 +1,260 @@
+#include "qkv/train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <deque>
+#include <filesystem>
+
+#include "qkv/io/file.h"
+#include "qkv/tensor/matmul.h"
+#include "qkv/train/metrics.h"
+
+namespace qkv {
+namespace {
+
+namespace fs = std::filesystem;
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Tokens and operations per second over the last steps, training time only.
+class Speed {
+ public:
+  void add(double seconds, int64_t tokens, int64_t flops) {
+    window_.push_back({seconds, static_cast<double>(tokens), static_cast<double>(flops)});
+    if (window_.size() > 50) window_.pop_front();
+  }
+  double tokens() const { return sum(1) / std::max(1e-9, sum(0)); }
+  double flops() const { return sum(2) / std::max(1e-9, sum(0)); }
+  double seconds_per_step() const { return sum(0) / static_cast<double>(std::max<size_t>(1, window_.size())); }
+
+ private:
+  double sum(int column) const {
+    double total = 0;
+    for (const auto& row : window_) total += row[column];
+    return total;
+  }
+  std::deque<std::array<double, 3>> window_;
+};
+
+class Loop {
+ public:
+  Loop(Trainee& trainee, const TrainOptions& options, TrainObserver& observer)
+      : trainee_(trainee), options_(options), observer_(observer), optimizer_(trainee.parameters(), options.optimizer),
+        checkpoints_(options.run_dir + "/checkpoints"), snapshots_(options.run_dir + "/weights") {}
+
+  TrainResult run() {
+    start();
+    while (!finished()) {
+      if (options_.stop != nullptr && options_.stop->load()) {
+        save();
+        observer_.on_message(fmt::format("stopped at step {}; --resume goes on from here", state_.step));
+        return {.state = state_, .stopped = true, .chosen = ""};
+      }
+      step();
+      if (state_.step % options_.validate_every == 0) validate();
+      if (state_.step % options_.save_every == 0) save();
+    }
+    return finish();
+  }
+
+ private:
+  void start() {
+    QKV_CHECK(options_.max_steps > 0 || options_.max_epochs > 0 || options_.max_minutes > 0, kValue,
+              "train: nothing says when to end; set max_steps, max_epochs or max_minutes");
+    QKV_CHECK(options_.accumulate > 0 && options_.validate_every > 0 && options_.save_every > 0 && options_.log_every > 0, kValue,
+              "train: accumulate, validate_every, save_every and log_every need to be positive");
+    io::make_directories(checkpoints_);
+    io::make_directories(snapshots_);
+    if (options_.resume) {
+      state_ = load_newest_checkpoint(checkpoints_, optimizer_, [&](const std::string& text) { observer_.on_message(text); });
+      observer_.on_message(fmt::format("resumed at step {} (epoch {})", state_.step, state_.epoch + 1));
+    } else {
+      QKV_CHECK(!has_checkpoint(checkpoints_), kValue,
+                "train: {} already holds a run; go on with --resume, or choose another --out", options_.run_dir);
+    }
+    metrics_.open(options_.run_dir + "/metrics.jsonl", state_.step);
+    batches_ = trainee_.begin_epoch(state_.epoch);
+    started_ = now();
+  }
+
+  bool finished() const {
+    return (options_.max_steps > 0 && state_.step >= options_.max_steps) ||
+           (options_.max_epochs > 0 && state_.epoch >= options_.max_epochs) ||
+           (options_.max_minutes > 0 && state_.seconds + (now() - started_) >= 60 * options_.max_minutes) ||
+           (options_.early_stop > 0 && state_.bad_validations >= options_.early_stop);
+  }
+
+  // One update from the next `accumulate` batches. The last update of an epoch may have fewer.
+  void step() {
+    const double begin = now();
+    const int64_t flops_before = flop_count();
+    const int64_t count = std::min(options_.accumulate, batches_ - state_.batch);
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < count; ++i) tokens += trainee_.target_tokens(state_.batch + i);
+    LossSums sums;
+    for (int64_t i = 0; i < count; ++i) {
+      Pass pass = Pass::training(options_.dtype, options_.seed, static_cast<uint32_t>(state_.micro_step++));
+      const LossSums part = trainee_.accumulate_gradients(state_.batch + i, pass, 1.0 / static_cast<double>(tokens));
+      sums.loss += part.loss;
+      sums.nll += part.nll;
+      sums.n += part.n;
+    }
+    state_.batch += count;
+    state_.target_tokens += tokens;
+    ++state_.step;
+    const double norm = optimizer_.grad_norm(), rate = options_.schedule.rate(state_.step);
+    if (std::isfinite(norm) && std::isfinite(sums.loss))
+      optimizer_.step(rate, norm);
+    else
+      not_finite(norm, sums.loss);
+    if (state_.batch >= batches_) {
+      ++state_.epoch;
+      state_.batch = 0;
+      batches_ = trainee_.begin_epoch(state_.epoch);
+    }
+    speed_.add(now() - begin, tokens, flop_count() - flops_before);
+    report(sums, rate, norm);
+  }
+
+  void not_finite(double norm, double loss) {
+    optimizer_.zero_grad();
+    const std::string what = fmt::format("train: step {}: loss {} and gradient norm {} are not both finite", state_.step, loss, norm);
+    switch (options_.non_finite) {
+      case NonFinitePolicy::kStop:
+        throw_error(ErrorCode::kValue,
+                    "{}; the last checkpoint in {} is intact. Try a lower learning rate, more warm-up or clip_norm", what, checkpoints_);
+      case NonFinitePolicy::kSkip:
+        ++state_.skipped_updates;
+        observer_.on_message(what + "; update skipped");
+        break;
+      case NonFinitePolicy::kRollBack: {
+        // Back to the saved weights, but not to the saved place in the data, which would only do the same again.
+        const TrainingState here = state_;
+        state_ = load_newest_checkpoint(checkpoints_, optimizer_, [&](const std::string& text) { observer_.on_message(text); });
+        const int64_t updates = optimizer_.steps();
+        state_ = here;
+        state_.skipped_updates = state_.step - updates;
+        observer_.on_message(what + "; weights rolled back to the last checkpoint");
+        break;
+      }
+    }
+  }
+
+  void report(const LossSums& sums, double rate, double norm) {
+    const double n = static_cast<double>(std::max<int64_t>(1, sums.n));
+    StepReport r{.state = state_, .loss = sums.loss / n, .perplexity = std::exp(sums.nll / n), .rate = rate, .grad_norm = norm,
+                 .tokens_per_second = speed_.tokens(), .flops_per_second = speed_.flops()};
+    r.state.seconds = seconds();
+    const int64_t updates_per_epoch = (batches_ + options_.accumulate - 1) / options_.accumulate;
+    r.steps_total = options_.max_steps;
+    if (options_.max_epochs > 0) {
+      const int64_t by_epochs = updates_per_epoch * options_.max_epochs;
+      r.steps_total = r.steps_total > 0 ? std::min(r.steps_total, by_epochs) : by_epochs;
+    }
+    if (r.steps_total > 0) {
+      // Training steps at their present speed, and validations at what they have cost so far.
+      const double left = static_cast<double>(std::max<int64_t>(0, r.steps_total - state_.step));
+      r.seconds_left = left * speed_.seconds_per_step() + left / static_cast<double>(options_.validate_every) * validation_seconds_;
+    }
+    if (options_.max_minutes > 0) {
+      const double by_clock = std::max(0.0, 60 * options_.max_minutes - r.state.seconds);
+      r.seconds_left = r.seconds_left < 0 ? by_clock : std::min(r.seconds_left, by_clock);
+    }
+    observer_.on_step(r);
+    if (state_.step % options_.log_every == 0) metrics_.step(r);
+  }
+
+  double seconds() const { return state_.seconds + (now() - started_); }
+
+  bool is_better(const Validation& v) const {
+    if (state_.best_step == 0) return true;
+    return merit(v) > state_.best;
+  }
+  double merit(const Validation& v) const { return options_.choose_by_score && v.has_score ? v.score : -v.loss; }
+
+  std::string snapshot_path(int64_t step) const { return fmt::format("{}/step-{:08d}.safetensors", snapshots_, step); }
+
+  void validate() {
+    const double begin = now();
+    last_ = trainee_.validate();
+    last_step_ = state_.step;
+    const bool best = std::isfinite(last_.loss) && is_better(last_);
+    if (best) {
+      state_.best = merit(last_);
+      state_.best_step = state_.step;
+      state_.bad_validations = 0;
+      trainee_.save_model(options_.run_dir + "/best");
+    } else {
+      ++state_.bad_validations;
+    }
+    if (options_.average > 0) {
+      save_weights(snapshot_path(state_.step), optimizer_.parameters());
+      // One more than is averaged: a run that resumes from the checkpoint before this validation writes it again.
+      const int64_t old = state_.step - (options_.average + 1) * options_.validate_every;
+      std::error_code ignored;
+      if (old > 0) fs::remove(snapshot_path(old), ignored);
+    }
+    validation_seconds_ = now() - begin;
+    metrics_.validation(state_, last_, best, "last");
+    observer_.on_validation(state_, last_, best);
+  }
+
+  void save() {
+    TrainingState saved = state_;
+    saved.seconds = seconds();
+    save_checkpoint(checkpoints_, optimizer_, saved, options_.keep_checkpoints);
+  }
+
+  TrainResult finish() {
+    if (last_step_ != state_.step) validate();
+    save();
+    trainee_.save_model(options_.run_dir + "/last");
+    TrainResult result{.state = state_, .last = last_, .chosen = state_.best_step == state_.step ? "last" : "best"};
+    result.state.seconds = seconds();
+    std::vector<std::string> paths;
+    for (int64_t i = 0; i < options_.average; ++i) {
+      const std::string path = snapshot_path(last_validated() - i * options_.validate_every);
+      if (io::exists(path)) paths.push_back(path);
+    }
+    if (paths.size() > 1) {
+      load_average(paths, optimizer_.parameters());
+      result.average = trainee_.validate();
+      metrics_.validation(state_, result.average, false, "average");
+      trainee_.save_model(options_.run_dir + "/average");
+      if (merit(result.average) > state_.best) result.chosen = "average";
+    }
+    metrics_.summary(options_.run_dir + "/summary.json", result);
+    return result;
+  }
+  int64_t last_validated() const { return state_.step / options_.validate_every * options_.validate_every; }
+
+  Trainee& trainee_;
+  const TrainOptions& options_;
+  TrainObserver& observer_;
+  AdamW optimizer_;
+  std::string checkpoints_, snapshots_;
+  TrainingState state_;
+  Validation last_;
+  int64_t last_step_ = 0;
+  int64_t batches_ = 0;
+  Metrics metrics_;
+  Speed speed_;
+  double started_ = 0, validation_seconds_ = 0;
+};
+
+}  // namespace
+
+NonFinitePolicy non_finite_policy_from_name(std::string_view name) {
+  if (name == "stop") return NonFinitePolicy::kStop;
+  if (name == "skip") return NonFinitePolicy::kSkip;
+  if (name == "rollback") return NonFinitePolicy::kRollBack;
+  throw_error(ErrorCode::kValue, "non_finite: '{}' is not one of stop, skip, rollback", name);
+}
+
+TrainResult train(Trainee& trainee, const TrainOptions& options, TrainObserver& observer) {
+  return Loop(trainee, options, observer).run();
+}
+
+}  // namespace qkv
