@@ -1,45 +1,83 @@
 #pragma once
-// What the blocked attention path does to one tile of scores, between the products (which are gemm.h's).
+// What the attention paths do to one tile of scores, between the products (which are gemm.h's).
 // A tile is [rows, cols] of A = accumulator_t<T>, rows `stride` apart: one query a row, one key a column.
-// A masked score is -infinity. See docs/math/attention.md for the derivation.
+// A masked score is -infinity. docs/math/attention.md derives the formulae.
+//
+// Every row's arithmetic depends on that row alone, and a masked column adds exactly 0 wherever it stands: so a
+// row has the same bits whatever rows are in its tile and whether the keys it may not see are in it or not.
 
 #include <cstdint>
 
 #include "qkv/base/dtype.h"
+#include "qkv/kernels/rows.h"
 
 namespace qkv::kernels {
+
+/// One step of the online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867). For each row r, x = scale * s:
+///   m' = max(max[r], max_c x[r][c]),  p[r][c] = exp(x[r][c] - m'),  correction[r] = exp(max[r] - m'),
+///   sum[r] = sum[r] * correction[r] + sum_c p[r][c],  max[r] = m'.
+/// A row that has met no key yet has max = -inf and sum = 0; while it stays so, p = 0 and correction = 1. A score that
+/// is NaN makes its row's p there and its sum NaN. The sum is over the values before rounding to T and before dropout.
+template <class T>
+struct SoftmaxTile {
+  using A = accumulator_t<T>;
+  int64_t rows = 0, cols = 0;
+  const A* s = nullptr;
+  int64_t stride = 0;
+  A scale = 1;                     // > 0
+  const uint64_t* keep = nullptr;  // [rows], bit c: p[r][c] survives dropout, else it is stored as 0; cols <= 64. None: all
+  A *max = nullptr, *sum = nullptr, *correction = nullptr;  // [rows]
+  T* p = nullptr;  // [rows, cols], rows p_stride apart; columns cols .. p_cols - 1 are zeroed
+  int64_t p_stride = 0, p_cols = 0;
+};
+
+/// The backward pass's tile, given lse[r] = max + log(sum) of the whole row (-inf: the row saw no key) and
+/// delta[r] = sum_d dout[r][d] * out[r][d]. With k = 1 where keep has the bit, else 0:
+///   w = exp(scale * s - lse),  p = k w,  ds = w * (k keep_scale dp - delta)
+/// both rounded to T; where w is 0, and in rows where lse is -inf, both are 0 whatever dp is.
+template <class T>
+struct SoftmaxTileBackward {
+  using A = accumulator_t<T>;
+  int64_t rows = 0, cols = 0;
+  const A *s = nullptr, *dp = nullptr;  // rows `stride` apart
+  int64_t stride = 0;
+  A scale = 1;
+  const uint64_t* keep = nullptr;
+  A keep_scale = 1;
+  const A *lse = nullptr, *delta = nullptr;  // [rows]
+  T *p = nullptr, *ds = nullptr;             // rows p_stride apart; columns cols .. p_cols - 1 are zeroed
+  int64_t p_stride = 0, p_cols = 0;
+};
 
 template <class T>
 struct AttentionKernels {
   using A = accumulator_t<T>;
 
-  /// One step of the online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867) for each row r:
-  ///   m' = max(max[r], max_c s[r][c]),  p[r][c] = exp(s[r][c] - m'),  correction[r] = exp(max[r] - m'),
-  ///   sum[r] = sum[r] * correction[r] + sum_c p[r][c],  max[r] = m'.
-  /// A row that has met no key yet has max = -inf and sum = 0; while it stays so, p = 0 and correction = 1.
-  /// p [rows, cols] of T, rows p_stride apart; columns cols .. p_cols - 1 of p are set to zero (the padding of the next
-  /// product). The sum is over the values before rounding to T. Each row's arithmetic depends on that row alone.
-  void (*softmax_tile)(int64_t rows, int64_t cols, const A* s, int64_t stride, A* max, A* sum, A* correction, T* p,
-                       int64_t p_stride, int64_t p_cols) noexcept = nullptr;
-
-  /// The backward pass's tile, given lse[r] = max + log(sum) of the whole row (-inf: the row saw no key) and
-  /// delta[r] = sum_d dout[r][d] * out[r][d]:
-  ///   p[r][c] = exp(s[r][c] - lse[r]),  ds[r][c] = p[r][c] * (dp[r][c] - delta[r])
-  /// both rounded to T; rows where lse is -inf give zeros. dp is [rows, cols] of A, rows `stride` apart. Columns cols ..
-  /// p_cols - 1 of p and ds are zeroed.
-  void (*softmax_tile_backward)(int64_t rows, int64_t cols, const A* s, const A* dp, int64_t stride, const A* lse,
-                                const A* delta, T* p, T* ds, int64_t p_stride, int64_t p_cols) noexcept = nullptr;
+  void (*softmax_tile)(const SoftmaxTile<T>&) noexcept = nullptr;
+  void (*softmax_tile_backward)(const SoftmaxTileBackward<T>&) noexcept = nullptr;
 
   /// x[r][0..d) *= factor[r]; rows ld apart. A factor of 1 leaves the row untouched.
   void (*scale_rows)(int64_t rows, int64_t d, const A* factor, A* x, int64_t ld) noexcept = nullptr;
+  /// y[r][0..d) = x[r][0..d) * factor[r], rounded to T.
+  void (*store_rows)(int64_t rows, int64_t d, const A* factor, const A* x, int64_t ldx, T* y, int64_t ldy) noexcept = nullptr;
+  /// out[r] = sum_d x[r][d] * y[r][d].
+  void (*row_dots)(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y, int64_t ldy, A* out) noexcept = nullptr;
+  /// Whether no element of x [rows, cols] is infinite or NaN: such a value must not reach a row that does not see it,
+  /// and 0 * NaN would carry it there.
+  bool (*all_finite)(int64_t rows, int64_t cols, const T* x, int64_t ld) noexcept = nullptr;
+
+  /// Which places of dropout groups first, first + step, ... (rows.h) are kept: group i of n fills keep[2 i] (places
+  /// 0 .. 63, bit c for place c) and keep[2 i + 1] (places 64 .. 127).
+  void (*dropout_keep)(int64_t n, uint64_t first, uint64_t step, const Dropout&, uint64_t* keep) noexcept = nullptr;
 
   /// The additive score (Bahdanau et al. 2015, arXiv:1409.0473, section A.1.2): s[r][c] = sum_d v[d] tanh(q[r][d] + k[c][d]).
   void (*additive_tile)(int64_t rows, int64_t cols, int64_t d, const T* q, int64_t ldq, const T* k, int64_t ldk, const A* v,
                         A* s, int64_t stride) noexcept = nullptr;
-  /// Given ds: with t = tanh(q[r][d] + k[c][d]),
+  /// Given ds [rows, cols]: with t = tanh(q[r][d] + k[c][d]),
   ///   dv[d] += sum_rc ds t,  dq[r][d] += sum_c ds v[d] (1 - t^2),  dk[c][d] += sum_r ds v[d] (1 - t^2).
+  /// Pairs (r, c) whose ds is 0 add nothing.
   void (*additive_tile_backward)(int64_t rows, int64_t cols, int64_t d, const T* q, int64_t ldq, const T* k, int64_t ldk,
-                                 const A* v, const A* ds, int64_t stride, A* dq, int64_t lddq, A* dk, int64_t lddk,
+                                 const A* v, const T* ds, int64_t stride, A* dq, int64_t lddq, A* dk, int64_t lddk,
                                  A* dv) noexcept = nullptr;
 };
 

@@ -1,0 +1,144 @@
+// The definition of what attention does to a tile of scores, for every T: plain loops, sums in order.
+
+#include "qkv/kernels/attention.h"
+
+#include <cmath>
+#include <limits>
+
+#include "qkv/kernels/table.h"
+
+namespace qkv::kernels {
+namespace {
+
+bool kept(const uint64_t* keep, int64_t r, int64_t c) { return !keep || (keep[r] >> c & 1) != 0; }
+
+template <class T>
+struct Attention {
+  using A = accumulator_t<T>;
+  static constexpr A kMasked = -std::numeric_limits<A>::infinity();
+
+  static void softmax_tile(const SoftmaxTile<T>& t) noexcept {
+    for (int64_t r = 0; r < t.rows; ++r) {
+      const A* s = t.s + r * t.stride;
+      T* p = t.p + r * t.p_stride;
+      A max = t.max[r];
+      for (int64_t c = 0; c < t.cols; ++c) max = t.scale * s[c] > max ? t.scale * s[c] : max;
+      // -inf - -inf is NaN: a row that has seen no key is measured from 0 instead, where exp(-inf) is 0.
+      const A base = max == kMasked ? 0 : max;
+      A sum = 0;
+      for (int64_t c = 0; c < t.cols; ++c) {
+        const A x = std::exp(t.scale * s[c] - base);
+        sum += x;
+        p[c] = T(kept(t.keep, r, c) ? x : A(0));
+      }
+      for (int64_t c = t.cols; c < t.p_cols; ++c) p[c] = T(A(0));
+      t.correction[r] = max == t.max[r] ? A(1) : std::exp(t.max[r] - base);
+      t.sum[r] = t.sum[r] * t.correction[r] + sum;
+      t.max[r] = max;
+    }
+  }
+
+  static void softmax_tile_backward(const SoftmaxTileBackward<T>& t) noexcept {
+    for (int64_t r = 0; r < t.rows; ++r) {
+      const A *s = t.s + r * t.stride, *dp = t.dp + r * t.stride;
+      T *p = t.p + r * t.p_stride, *ds = t.ds + r * t.p_stride;
+      for (int64_t c = 0; c < t.cols; ++c) {
+        const A w = t.lse[r] == kMasked ? A(0) : std::exp(t.scale * s[c] - t.lse[r]);
+        const bool k = kept(t.keep, r, c);
+        p[c] = T(k ? w : A(0));
+        ds[c] = T(w == 0 ? A(0) : w * ((k ? t.keep_scale * dp[c] : A(0)) - t.delta[r]));
+      }
+      for (int64_t c = t.cols; c < t.p_cols; ++c) p[c] = ds[c] = T(A(0));
+    }
+  }
+
+  static void scale_rows(int64_t rows, int64_t d, const A* factor, A* x, int64_t ld) noexcept {
+    for (int64_t r = 0; r < rows; ++r)
+      if (factor[r] != 1)
+        for (int64_t i = 0; i < d; ++i) x[r * ld + i] *= factor[r];
+  }
+
+  static void store_rows(int64_t rows, int64_t d, const A* factor, const A* x, int64_t ldx, T* y, int64_t ldy) noexcept {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < d; ++i) y[r * ldy + i] = T(x[r * ldx + i] * factor[r]);
+  }
+
+  static void row_dots(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y, int64_t ldy, A* out) noexcept {
+    for (int64_t r = 0; r < rows; ++r) {
+      A sum = 0;
+      for (int64_t i = 0; i < d; ++i) sum += A(x[r * ldx + i]) * A(y[r * ldy + i]);
+      out[r] = sum;
+    }
+  }
+
+  static bool all_finite(int64_t rows, int64_t cols, const T* x, int64_t ld) noexcept {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c)
+        if (!std::isfinite(A(x[r * ld + c]))) return false;
+    return true;
+  }
+
+  static void dropout_keep(int64_t n, uint64_t first, uint64_t step, const Dropout& dropout, uint64_t* keep) noexcept {
+    for (int64_t i = 0; i < n; ++i) {
+      const uint64_t group = first + static_cast<uint64_t>(i) * step;
+      keep[2 * i] = keep[2 * i + 1] = 0;
+      for (uint64_t block = 0; block < 16; ++block) {
+        const auto words = random_block(dropout.key, 16 * group + block);
+        for (uint64_t w = 0; w < 4; ++w)
+          for (uint64_t half = 0; half < 2; ++half) {
+            const uint64_t e = 32 * w + 2 * block + half;
+            if ((words[w] >> (16 * half) & 0xffff) >= dropout.threshold) keep[2 * i + e / 64] |= uint64_t{1} << (e % 64);
+          }
+      }
+    }
+  }
+
+  static void additive_tile(int64_t rows, int64_t cols, int64_t d, const T* q, int64_t ldq, const T* k, int64_t ldk,
+                            const A* v, A* s, int64_t stride) noexcept {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) {
+        A sum = 0;
+        for (int64_t i = 0; i < d; ++i) sum += v[i] * std::tanh(A(q[r * ldq + i]) + A(k[c * ldk + i]));
+        s[r * stride + c] = sum;
+      }
+  }
+
+  static void additive_tile_backward(int64_t rows, int64_t cols, int64_t d, const T* q, int64_t ldq, const T* k,
+                                     int64_t ldk, const A* v, const T* ds, int64_t stride, A* dq, int64_t lddq, A* dk,
+                                     int64_t lddk, A* dv) noexcept {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) {
+        const A g = A(ds[r * stride + c]);
+        if (g == 0) continue;
+        for (int64_t i = 0; i < d; ++i) {
+          const A t = std::tanh(A(q[r * ldq + i]) + A(k[c * ldk + i]));
+          const A dx = g * v[i] * (1 - t * t);
+          dv[i] += g * t;
+          dq[r * lddq + i] += dx;
+          dk[c * lddk + i] += dx;
+        }
+      }
+  }
+
+  static AttentionKernels<T> all() {
+    return {.softmax_tile = softmax_tile,
+            .softmax_tile_backward = softmax_tile_backward,
+            .scale_rows = scale_rows,
+            .store_rows = store_rows,
+            .row_dots = row_dots,
+            .all_finite = all_finite,
+            .dropout_keep = dropout_keep,
+            .additive_tile = additive_tile,
+            .additive_tile_backward = additive_tile_backward};
+  }
+};
+
+}  // namespace
+
+void extend_attention_ref(Table& table) {
+  table.f64.attention = Attention<double>::all();
+  table.f32.attention = Attention<float>::all();
+  table.bf16.attention = Attention<bfloat16>::all();
+}
+
+}  // namespace qkv::kernels
