@@ -21,18 +21,25 @@ namespace {
 
 std::atomic<FileFault*> active_fault = nullptr;
 
-// Runs one system call, unless a test wants it to fail; gone on with after EINTR.
-template <class Call>
-auto attempt(FileStep step, Call call) {
+// Runs one system call, unless a test wants it to fail or to do only its `part`; gone on with after EINTR.
+template <class Call, class Part>
+auto attempt(FileStep step, Call call, Part part) {
   for (;;) {
     decltype(call()) result = -1;
     int error_number = 0;
-    if (FileFault::strikes(step, &error_number))
-      errno = error_number;
-    else
+    if (!FileFault::strikes(step, &error_number))
       result = call();
+    else if (error_number == 0)
+      result = part();
+    else
+      errno = error_number;
     if (result >= 0 || errno != EINTR) return result;
   }
+}
+
+template <class Call>
+auto attempt(FileStep step, Call call) {
+  return attempt(step, call, call);
 }
 
 std::string folder_of(const std::string& path) {
@@ -100,8 +107,11 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
   QKV_CHECK(fd_ >= 0, kIo, "writing {}: nothing more can be written after a failure or a commit", path_);
   constexpr size_t kMostAtOnce = 1 << 30;  // Linux writes at most 2 GiB - 4 KiB a call
   while (!bytes.empty()) {
+    const auto write_up_to = [&](size_t most) {
+      return ::write(fd_, bytes.data(), std::min(bytes.size(), most));
+    };
     const ssize_t done = attempt(
-        FileStep::kWrite, [&] { return ::write(fd_, bytes.data(), std::min(bytes.size(), kMostAtOnce)); });
+        FileStep::kWrite, [&] { return write_up_to(kMostAtOnce); }, [&] { return write_up_to(1); });
     if (done < 0) {
       const int error_number = errno;
       drop();
