@@ -18,20 +18,25 @@ constexpr uint32_t kInitialisation = 0x1217;  // the `step` of initialisation st
 
 }  // namespace
 
+ParameterPtr ParameterSet::draw(const std::string& name, const Shape& shape, const std::function<double(RandomStream&)>& next) {
+  const Tensor value = Tensor::empty(shape, dtype_);
+  if (seed_) {
+    RandomStream random({.seed = *seed_, .stream = hash_of(name), .step = kInitialisation});
+    std::vector<double> values(static_cast<size_t>(shape.numel()));
+    for (double& x : values) x = next(random);
+    value.copy_from(Tensor::from(shape, values, dtype_));
+  }
+  return add(std::make_shared<Parameter>(name, value));
+}
+
 ParameterPtr ParameterSet::xavier_uniform(const std::string& name, const Shape& shape) {
   QKV_CHECK(shape.rank() == 2, kShape, "{}: Xavier initialisation is for matrices, got {}", name, shape.str());
   const double bound = std::sqrt(6.0 / static_cast<double>(shape[0] + shape[1]));
-  RandomStream random({.seed = seed_, .stream = hash_of(name), .step = kInitialisation});
-  std::vector<double> values(static_cast<size_t>(shape.numel()));
-  for (double& x : values) x = (2 * random.uniform() - 1) * bound;
-  return add(std::make_shared<Parameter>(name, Tensor::from(shape, values, dtype_)));
+  return draw(name, shape, [bound](RandomStream& random) { return (2 * random.uniform() - 1) * bound; });
 }
 
 ParameterPtr ParameterSet::normal(const std::string& name, const Shape& shape, double standard_deviation) {
-  RandomStream random({.seed = seed_, .stream = hash_of(name), .step = kInitialisation});
-  std::vector<double> values(static_cast<size_t>(shape.numel()));
-  for (double& x : values) x = random.normal() * standard_deviation;
-  return add(std::make_shared<Parameter>(name, Tensor::from(shape, values, dtype_)));
+  return draw(name, shape, [standard_deviation](RandomStream& random) { return random.normal() * standard_deviation; });
 }
 
 ParameterPtr ParameterSet::constant(const std::string& name, const Shape& shape, double value) {

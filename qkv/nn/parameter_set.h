@@ -1,10 +1,13 @@
 #pragma once
 // All parameters of a model, in the order they were made, under the names they have in its files.
 
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "qkv/autograd/parameter.h"
+#include "qkv/base/philox.h"
 
 namespace qkv {
 
@@ -12,8 +15,8 @@ namespace qkv {
 /// others' start.
 class ParameterSet {
  public:
-  /// dtype: f32, or f64 for gradient checks.
-  explicit ParameterSet(uint64_t seed, DType dtype = DType::kF32) : seed_(seed), dtype_(dtype) {}
+  /// Without a seed values start undefined, for whoever reads them from a file next. dtype: f32, or f64 for gradient checks.
+  explicit ParameterSet(std::optional<uint64_t> seed, DType dtype = DType::kF32) : seed_(seed), dtype_(dtype) {}
 
   /// Uniform in +-sqrt(6 / (rows + columns)): Glorot and Bengio 2010, eq. 16.
   ParameterPtr xavier_uniform(const std::string& name, const Shape& shape);
@@ -25,11 +28,12 @@ class ParameterSet {
   const std::vector<ParameterPtr>& all() const { return all_; }
   ParameterPtr find(const std::string& name) const;  // null if there is none
   int64_t numel() const;
-  uint64_t seed() const { return seed_; }
   DType dtype() const { return dtype_; }
 
  private:
-  uint64_t seed_;
+  ParameterPtr draw(const std::string& name, const Shape& shape, const std::function<double(RandomStream&)>& next);
+
+  std::optional<uint64_t> seed_;
   DType dtype_;
   std::vector<ParameterPtr> all_;
 };

@@ -1,0 +1,138 @@
+#include "qkv/models/transformer_config.h"
+
+#include "qkv/base/error.h"
+#include "qkv/nn/activation.h"
+
+namespace qkv {
+namespace {
+
+constexpr int64_t kMaxVocab = int64_t{1} << 24, kMaxWidth = 65536, kMaxLayers = 512, kMaxPositions = int64_t{1} << 20;
+
+void check_range(const char* field, int64_t value, int64_t min, int64_t max) {
+  QKV_CHECK(value >= min && value <= max, kValue, "transformer: {} is {}, needs to be {} to {}", field, value, min, max);
+}
+
+void check_rate(const char* field, double value) {
+  QKV_CHECK(value >= 0 && value < 1, kValue, "transformer: {} is {}, needs to be at least 0 and below 1", field, value);
+}
+
+}  // namespace
+
+void TransformerConfig::validate() const {
+  check_range("vocab_size", vocab_size, 2, kMaxVocab);
+  check_range("target_vocab_size", target_vocab_size, 0, kMaxVocab);
+  check_range("d_model", d_model, 1, kMaxWidth);
+  check_range("d_ff", d_ff, 1, kMaxWidth * 4);
+  check_range("encoder_layers", encoder_layers, 1, kMaxLayers);
+  check_range("decoder_layers", decoder_layers, 1, kMaxLayers);
+  check_range("n_heads", n_heads, 1, kMaxWidth);
+  check_range("n_kv_heads", kv_heads(), 1, n_heads);
+  check_range("d_k", d_k, 0, kMaxWidth);
+  check_range("d_v", d_v, 0, kMaxWidth);
+  check_range("max_len", max_len, 1, kMaxPositions);
+  QKV_CHECK(n_heads % kv_heads() == 0, kValue, "transformer: n_heads ({}) is not a multiple of n_kv_heads ({})", n_heads, kv_heads());
+  QKV_CHECK((d_k > 0 && d_v > 0) || d_model % n_heads == 0, kValue,
+            "transformer: n_heads ({}) does not divide d_model ({}); choose another, or give d_k and d_v", n_heads, d_model);
+  QKV_CHECK(learned_positions || d_model % 2 == 0, kValue,
+            "transformer: d_model ({}) is odd; sinusoidal positions take features in pairs", d_model);
+  check_rate("dropout", dropout);
+  check_rate("attention_dropout", attention_dropout);
+  check_rate("activation_dropout", activation_dropout);
+  for (auto [field, id] : {std::pair{"pad_id", pad_id}, {"eos_id", eos_id}, {"start_id", start_id}})
+    check_range(field, id, 0, std::min(source_vocab(), target_vocab()) - 1);
+}
+
+std::string public_model_type(const TransformerConfig& c) {
+  const bool plain = !c.learned_positions && c.tie_output && c.kv_heads() == c.n_heads && c.n_heads * c.key_width() == c.d_model &&
+                     c.value_width() == c.key_width() && c.encoder_attention == "scaled_dot" &&
+                     c.decoder_attention == "scaled_dot" && c.cross_attention == "scaled_dot";
+  if (!plain || (c.pre_norm && !c.shared_vocab())) return "qkv_transformer";
+  return c.pre_norm ? "pegasus" : "marian";
+}
+
+io::Json to_json(const TransformerConfig& c) {
+  const std::string type = public_model_type(c);
+  const std::string architecture = type == "marian" ? "MarianMTModel" : type == "pegasus" ? "PegasusForConditionalGeneration" : "QkvTransformer";
+  io::Json json = {
+      {"model_type", type},
+      {"architectures", {architecture}},
+      {"is_encoder_decoder", true},
+      {"vocab_size", c.vocab_size},
+      {"d_model", c.d_model},
+      {"encoder_layers", c.encoder_layers},
+      {"decoder_layers", c.decoder_layers},
+      {"num_hidden_layers", c.encoder_layers},
+      {"encoder_attention_heads", c.n_heads},
+      {"decoder_attention_heads", c.n_heads},
+      {"encoder_ffn_dim", c.d_ff},
+      {"decoder_ffn_dim", c.d_ff},
+      {"activation_function", activation_name(c.activation)},
+      {"scale_embedding", true},
+      {"static_position_embeddings", !c.learned_positions},
+      {"normalize_before", c.pre_norm},
+      {"normalize_embedding", false},
+      {"max_position_embeddings", c.max_len},
+      {"max_length", c.max_len},
+      {"share_encoder_decoder_embeddings", c.shared_vocab()},
+      {"decoder_vocab_size", c.target_vocab()},
+      {"tie_word_embeddings", c.tie_output},
+      {"dropout", c.dropout},
+      {"attention_dropout", c.attention_dropout},
+      {"activation_dropout", c.activation_dropout},
+      {"pad_token_id", c.pad_id},
+      {"eos_token_id", c.eos_id},
+      {"forced_eos_token_id", c.eos_id},
+      {"bos_token_id", nullptr},
+      {"decoder_start_token_id", c.start_id},
+  };
+  if (type == "qkv_transformer")
+    json["qkv"] = {{"n_kv_heads", c.kv_heads()}, {"d_k", c.key_width()}, {"d_v", c.value_width()},
+                   {"encoder_attention", c.encoder_attention}, {"decoder_attention", c.decoder_attention},
+                   {"cross_attention", c.cross_attention}};
+  return json;
+}
+
+TransformerConfig transformer_config_from_json(const io::Json& json, const std::string& where) {
+  using namespace io;
+  TransformerConfig c;
+  const std::string type = get_string(json, "model_type", where);
+  QKV_CHECK(type == "marian" || type == "pegasus" || type == "qkv_transformer", kUnsupported,
+            "{}: model_type '{}' is not an encoder-decoder that qkv knows (marian, pegasus, qkv_transformer)", where, type);
+  QKV_CHECK(get_bool_or(json, "scale_embedding", true, where), kUnsupported, "{}: scale_embedding false is not supported", where);
+  QKV_CHECK(!get_bool_or(json, "normalize_embedding", false, where), kUnsupported, "{}: normalize_embedding is not supported", where);
+  const auto size = [&](const char* key, int64_t max) { return get_int(json, key, 1, max, where); };
+  c.vocab_size = size("vocab_size", kMaxVocab);
+  if (!get_bool_or(json, "share_encoder_decoder_embeddings", true, where)) c.target_vocab_size = size("decoder_vocab_size", kMaxVocab);
+  c.d_model = size("d_model", kMaxWidth);
+  c.encoder_layers = size("encoder_layers", kMaxLayers);
+  c.decoder_layers = size("decoder_layers", kMaxLayers);
+  c.n_heads = size("encoder_attention_heads", kMaxWidth);
+  QKV_CHECK(size("decoder_attention_heads", kMaxWidth) == c.n_heads, kUnsupported, "{}: encoder and decoder have different numbers of heads", where);
+  c.d_ff = size("encoder_ffn_dim", kMaxWidth * 4);
+  QKV_CHECK(size("decoder_ffn_dim", kMaxWidth * 4) == c.d_ff, kUnsupported, "{}: encoder and decoder have different ffn widths", where);
+  c.activation = activation_from_name(get_string(json, "activation_function", where));
+  c.pre_norm = get_bool_or(json, "normalize_before", type == "pegasus", where);
+  c.learned_positions = !get_bool_or(json, "static_position_embeddings", true, where);
+  c.max_len = get_int(json, "max_position_embeddings", 1, kMaxPositions, where);
+  c.tie_output = get_bool_or(json, "tie_word_embeddings", true, where);
+  c.dropout = get_number_or(json, "dropout", 0, 0, 1, where);
+  c.attention_dropout = get_number_or(json, "attention_dropout", 0, 0, 1, where);
+  c.activation_dropout = get_number_or(json, "activation_dropout", 0, 0, 1, where);
+  const int64_t ids = std::min(c.source_vocab(), c.target_vocab()) - 1;
+  c.pad_id = static_cast<int32_t>(get_int(json, "pad_token_id", 0, ids, where));
+  c.eos_id = static_cast<int32_t>(get_int(json, "eos_token_id", 0, ids, where));
+  c.start_id = static_cast<int32_t>(get_int(json, "decoder_start_token_id", 0, ids, where));
+  if (type == "qkv_transformer") {
+    const Json& own = get_object(json, "qkv", where);
+    c.n_kv_heads = get_int(own, "n_kv_heads", 1, kMaxWidth, where);
+    c.d_k = get_int(own, "d_k", 1, kMaxWidth, where);
+    c.d_v = get_int(own, "d_v", 1, kMaxWidth, where);
+    c.encoder_attention = get_string(own, "encoder_attention", where);
+    c.decoder_attention = get_string(own, "decoder_attention", where);
+    c.cross_attention = get_string(own, "cross_attention", where);
+  }
+  c.validate();
+  return c;
+}
+
+}  // namespace qkv

@@ -1,0 +1,75 @@
+#include "qkv/models/transformer_files.h"
+
+#include <set>
+
+#include "qkv/io/atomic_file.h"
+#include "qkv/io/file.h"
+#include "qkv/io/safetensors.h"
+
+namespace qkv {
+namespace {
+
+// What published files of these architectures hold besides parameters: other names of the tied embedding, and sinusoids.
+const std::set<std::string>& known_extras() {
+  static const std::set<std::string> names = {
+      "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight",
+      "model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight"};
+  return names;
+}
+
+}  // namespace
+
+void save_transformer(const Transformer& model, const std::string& dir, DType dtype) {
+  QKV_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, kDtype, "save: weights are f32 or bf16, not {}", name(dtype));
+  io::make_directories(dir);
+  std::vector<io::SafetensorsTensor> tensors;
+  std::vector<Tensor> kept;
+  for (const ParameterPtr& p : model.parameters().all()) {
+    const Tensor t = p->value().to(dtype);
+    kept.push_back(t);
+    tensors.push_back({.name = p->name(), .dtype = std::string(io::safetensors_dtype(dtype)),
+                       .shape = {t.shape().sizes().begin(), t.shape().sizes().end()},
+                       .data = {t.bytes(), static_cast<size_t>(t.n_bytes())}});
+  }
+  io::write_safetensors(dir + "/model.safetensors", tensors, {{"format", "pt"}});
+  io::Json config = to_json(model.config());
+  config["torch_dtype"] = dtype == DType::kF32 ? "float32" : "bfloat16";
+  io::write_file_atomically(dir + "/config.json", io::dump_json(config, 2) + "\n");
+}
+
+std::unique_ptr<Transformer> load_transformer(const std::string& dir) {
+  QKV_CHECK(io::is_directory(dir), kIo, "{}: {}; a model is a directory with config.json, model.safetensors and tokenizer.json",
+            dir, io::exists(dir) ? "not a directory" : "no such directory");
+  const std::string config_path = dir + "/config.json";
+  const TransformerConfig config = transformer_config_from_json(io::read_json(config_path), config_path);
+  const auto file = io::SafetensorsFile::open(dir + "/model.safetensors");
+
+  // The embedding is compared first: no memory is taken on the word of the config alone.
+  const char* embedding = config.shared_vocab() ? "model.shared.weight" : "model.encoder.embed_tokens.weight";
+  QKV_CHECK(file.at(embedding).shape == (std::vector<int64_t>{config.source_vocab(), config.d_model}), kFormat,
+            "{}: {} is {}, config.json says [{}, {}]", file.path(), embedding,
+            Shape{std::span<const int64_t>(file.at(embedding).shape)}.str(), config.source_vocab(), config.d_model);
+  const int64_t layers = config.encoder_layers + config.decoder_layers;
+  QKV_CHECK(static_cast<int64_t>(file.tensors().size()) >= layers * 8, kFormat,
+            "{}: holds {} tensors, too few for the {} layers that config.json says", file.path(), file.tensors().size(), layers);
+
+  auto model = std::make_unique<Transformer>(config, std::nullopt);
+  std::set<std::string> used;
+  for (const ParameterPtr& p : model->parameters().all()) {
+    const io::SafetensorsTensor& saved = file.at(p->name());
+    const Shape shape{std::span<const int64_t>(saved.shape)};
+    QKV_CHECK(shape == p->value().shape(), kFormat, "{}: {} is {}, config.json makes it {}", file.path(), p->name(), shape.str(),
+              p->value().shape().str());
+    used.insert(p->name());
+  }
+  for (const io::SafetensorsTensor& t : file.tensors())
+    QKV_CHECK(used.contains(t.name) || known_extras().contains(t.name), kFormat,
+              "{}: tensor {} has no place in the model that config.json describes", file.path(), t.name);
+  for (const ParameterPtr& p : model->parameters().all()) {
+    io::copy_to_f32(file.at(p->name()), {p->value().data<float>(), static_cast<size_t>(p->value().numel())});
+    p->value_changed();
+  }
+  return model;
+}
+
+}  // namespace qkv

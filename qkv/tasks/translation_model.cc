@@ -1,0 +1,58 @@
+#include "qkv/tasks/translation_model.h"
+
+#include "qkv/base/cpu.h"
+#include "qkv/io/file.h"
+#include "qkv/io/json.h"
+#include "qkv/models/transformer_files.h"
+
+namespace qkv {
+namespace {
+
+void check_fit(const Tokenizer& tokenizer, int64_t rows, int32_t eos, const std::string& path) {
+  QKV_CHECK(tokenizer.vocab_size() <= rows, kFormat, "{}: has ids up to {}, but the model's embedding has {} rows; are they of one model?",
+            path, tokenizer.vocab_size() - 1, rows);
+  QKV_CHECK(tokenizer.is_special(eos), kFormat, "{}: id {}, config.json's eos_token_id, is not a special token here; are they of one model?",
+            path, eos);
+}
+
+}  // namespace
+
+std::string resolve_model_directory(const std::string& dir) {
+  const std::string summary = dir + "/summary.json";
+  if (io::exists(dir + "/config.json")) return dir;
+  if (io::exists(summary)) return dir + "/" + io::get_string(io::read_json(summary), "chosen", summary);
+  if (io::exists(dir + "/best/config.json")) return dir + "/best";  // a run that is still under way
+  return dir;
+}
+
+TranslationModel TranslationModel::load(const std::string& given) {
+  const std::string dir = resolve_model_directory(given);
+  TranslationModel model;
+  model.transformer = load_transformer(dir);
+  const TransformerConfig& config = model.transformer->config();
+  const std::string source_path = dir + "/tokenizer.json", target_path = dir + "/target_tokenizer.json";
+  model.source_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(source_path));
+  check_fit(*model.source_tokenizer, config.source_vocab(), config.eos_id, source_path);
+  if (config.shared_vocab()) {
+    model.target_tokenizer = model.source_tokenizer;
+  } else {
+    model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(target_path));
+    check_fit(*model.target_tokenizer, config.target_vocab(), config.eos_id, target_path);
+  }
+  return model;
+}
+
+void TranslationModel::save(const std::string& dir, DType dtype) const {
+  io::make_directories(dir);
+  source_tokenizer->save(dir + "/tokenizer.json");
+  if (target_tokenizer != source_tokenizer) target_tokenizer->save(dir + "/target_tokenizer.json");
+  save_transformer(*transformer, dir, dtype);
+}
+
+DType default_compute_dtype() {
+  // AMX, or a bf16 dot product that beats f32 (base/cpu.h). Elsewhere bf16 would be widened to f32 for every product.
+  const bool fast = isa() >= Isa::kAmx || (isa() >= Isa::kAvx512 && cpu_features().fast_bf16_dot);
+  return fast ? DType::kBF16 : DType::kF32;
+}
+
+}  // namespace qkv

@@ -1,0 +1,30 @@
+#pragma once
+// A translation model as it lies in a directory: a Transformer and its tokenizers.
+
+#include <memory>
+#include <string>
+
+#include "qkv/models/transformer.h"
+#include "qkv/text/tokenizer.h"
+
+namespace qkv {
+
+struct TranslationModel {
+  std::shared_ptr<Transformer> transformer;
+  std::shared_ptr<Tokenizer> source_tokenizer, target_tokenizer;  // the same object when the vocabulary is joint
+
+  /// A model directory, or a run directory of `qkv train translate`, of which the weights chosen on validation are taken.
+  /// Errors: kIo, kFormat, kUnsupported; parts that do not fit each other (a vocabulary with more entries than the embedding
+  /// has rows) are named.
+  static TranslationModel load(const std::string& dir);
+  /// config.json, model.safetensors, tokenizer.json (and target_tokenizer.json for separate vocabularies).
+  void save(const std::string& dir, DType dtype) const;
+};
+
+/// The directory that load() reads for `dir`: itself, or the chosen weights of a run.
+std::string resolve_model_directory(const std::string& dir);
+
+/// bf16 where this CPU has a unit for it, else f32: the dtype that models run in unless told otherwise.
+DType default_compute_dtype();
+
+}  // namespace qkv

@@ -1,0 +1,90 @@
+#include "qkv/tasks/translation_training.h"
+
+#include <cmath>
+
+#include "qkv/autograd/ops/cross_entropy.h"
+#include "qkv/base/parallel.h"
+#include "qkv/scores/bleu.h"
+#include "qkv/tasks/translator.h"
+
+namespace qkv {
+namespace {
+
+std::vector<PairIds> tokenize(const TranslationModel& model, const ParallelText& text) {
+  std::vector<PairIds> pairs(text.source.size());
+  parallel_for(static_cast<int64_t>(pairs.size()), 256, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      pairs[i] = {.source = model.source_tokenizer->encode(text.source[i]), .target = model.target_tokenizer->encode(text.target[i])};
+  });
+  return pairs;
+}
+
+}  // namespace
+
+TranslationTrainee::TranslationTrainee(TranslationModel model, const ParallelText& training, const ParallelText& validation,
+                                       const TranslationTrainingOptions& options)
+    : model_(std::move(model)), options_(options), training_(tokenize(model_, training)), validation_(tokenize(model_, validation)),
+      plan_(training_, options.batches) {
+  const int64_t n = std::min<int64_t>(options.bleu_sentences, static_cast<int64_t>(validation.source.size()));
+  sample_sources_.assign(validation.source.begin(), validation.source.begin() + n);
+  sample_references_.assign(validation.target.begin(), validation.target.begin() + n);
+}
+
+int64_t TranslationTrainee::training_target_tokens() const {
+  int64_t n = 0;
+  for (const PairIds& pair : training_) n += static_cast<int64_t>(pair.target.size());
+  return n;
+}
+
+int64_t TranslationTrainee::begin_epoch(int64_t epoch) {
+  epoch_ = plan_.epoch(epoch);
+  return static_cast<int64_t>(epoch_.size());
+}
+
+int64_t TranslationTrainee::target_tokens(int64_t batch) {
+  int64_t n = 0;
+  for (int32_t i : epoch_[batch]) n += static_cast<int64_t>(training_[i].target.size());
+  return n;
+}
+
+LossSums TranslationTrainee::loss(const TranslationBatch& batch, Pass& pass, double smoothing, double scale, bool train) const {
+  const Transformer& model = *model_.transformer;
+  const Var memory = model.encode(pass, batch.source, batch.source_segments);
+  const Var hidden = model.decode(pass, batch.target_in, batch.target_segments, memory, batch.source_segments);
+  const CrossEntropy ce = cross_entropy(hidden, model.output_weight(), model.output_bias(), batch.target_out, smoothing, scale);
+  if (train) backward(ce.loss);
+  return {.loss = ce.loss_sum, .nll = ce.nll_sum, .n = ce.n};
+}
+
+LossSums TranslationTrainee::accumulate_gradients(int64_t batch, Pass& pass, double scale) {
+  return loss(pack_batch(training_, epoch_[batch], model_.transformer->config().start_id), pass, options_.label_smoothing, scale, true);
+}
+
+Validation TranslationTrainee::validate() {
+  NoGrad off;
+  LossSums sums;
+  const int32_t start = model_.transformer->config().start_id;
+  BatchOptions batches = options_.batches;
+  const BatchPlan plan(validation_, batches);
+  for (const std::vector<int32_t>& indices : plan.epoch(0)) {
+    Pass pass = Pass::running(options_.dtype);
+    const LossSums part = loss(pack_batch(validation_, indices, start), pass, options_.label_smoothing, 1, false);
+    sums.loss += part.loss;
+    sums.nll += part.nll;
+    sums.n += part.n;
+  }
+  const double n = static_cast<double>(std::max<int64_t>(1, sums.n));
+  Validation v{.loss = sums.loss / n, .perplexity = std::exp(sums.nll / n)};
+  if (!sample_sources_.empty()) {
+    TranslateOptions translate{.dtype = options_.dtype};
+    translate.search.beam_size = options_.bleu_beam;
+    const Translator translator(model_, translate);
+    std::vector<std::string> hypotheses;
+    for (const Translation& t : translator.translate(sample_sources_)) hypotheses.push_back(t.text());
+    v.score = bleu_of(hypotheses, sample_references_, options_.bleu_tokenize);
+    v.has_score = true;
+  }
+  return v;
+}
+
+}  // namespace qkv
