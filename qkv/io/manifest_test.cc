@@ -82,7 +82,7 @@ TEST(Manifest, WithoutAWholeManifestNothingIsValid) {
   EXPECT_NE(reason_after(folder).find("manifest.json: No such file"), std::string::npos);
   fill(folder);
   const std::string manifest = testing::get(folder / "manifest.json");
-  for (size_t size = 0; size + 1 < manifest.size(); ++size) {  // without its last '\n' it is whole
+  for (size_t size = 0; size + 1 < manifest.size(); size += 5) {  // without its last '\n' it is whole
     put(folder / "manifest.json", manifest.substr(0, size));
     EXPECT_NE(reason_after(folder).find("manifest.json"), std::string::npos);
   }
