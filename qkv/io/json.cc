@@ -94,13 +94,14 @@ class TreeBuilder : public JsonEvents {
   explicit TreeBuilder(int64_t max_memory) : max_memory_(max_memory) {}
   Json take() { return std::move(root_); }
 
-  bool null() override { return add(nullptr, 0); }
-  bool boolean(bool value) override { return add(value, 0); }
-  bool number_integer(number_integer_t value) override { return add(value, 0); }
-  bool number_unsigned(number_unsigned_t value) override { return add(value, 0); }
-  bool number_float(number_float_t value, const string_t&) override { return add(value, 0); }
+  bool null() override { return add(nullptr, kBareBytes); }
+  bool boolean(bool value) override { return add(value, kBareBytes); }
+  bool number_integer(number_integer_t value) override { return add(value, kBareBytes); }
+  bool number_unsigned(number_unsigned_t value) override { return add(value, kBareBytes); }
+  bool number_float(number_float_t value, const string_t&) override { return add(value, kBareBytes); }
   bool string(string_t& value) override {
-    return add(std::move(value), 64 + static_cast<int64_t>(value.size()));
+    const int64_t bytes = 48 + heap_bytes(value);
+    return add(std::move(value), bytes);
   }
   bool start_object(std::size_t) override { return open(Json::value_t::object, 64); }
   bool start_array(std::size_t) override { return open(Json::value_t::array, 32); }
@@ -112,12 +113,18 @@ class TreeBuilder : public JsonEvents {
     const auto [place, is_new] = object.emplace(name, nullptr);
     if (!is_new) return refuse(fmt::format("the key {} is repeated", quote(name)));
     slot_ = &place->second;
-    return spend(96 + static_cast<int64_t>(name.size()));
+    return spend(96 + heap_bytes(name));
   }
 
  private:
-  // Bytes of one element of an array, with the vector's room to grow.
-  static constexpr int64_t kValueBytes = 2 * sizeof(Json);
+  // One element of an array, with the vector's room to grow; for values that are nothing else also the copy
+  // that exists while it grows.
+  static constexpr int64_t kValueBytes = 2 * sizeof(Json), kBareBytes = sizeof(Json);
+
+  // What a std::string keeps outside itself.
+  static int64_t heap_bytes(const std::string& text) {
+    return text.size() < 16 ? 0 : 24 + static_cast<int64_t>(text.size());
+  }
 
   bool spend(int64_t bytes) {
     spent_ += bytes;
