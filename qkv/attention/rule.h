@@ -35,8 +35,8 @@ class Rule {
  public:
   virtual ~Rule() = default;
 
-  /// A range that covers every key which any of the queries i0 .. i0 + rows - 1 of sequence `batch` may see. Keys outside are
-  /// never loaded. 0 <= begin <= end <= kv_len, or empty.
+  /// A range that covers every key which any of the queries i0 .. i0 + rows - 1 of sequence `batch` may see: tiles of keys
+  /// outside it are never loaded. It saves time and means nothing else; what is masked is apply's to say.
   virtual KeyRange visible_keys(int64_t /*batch*/, int64_t /*i0*/, int64_t /*rows*/, int64_t kv_len) const {
     return {0, kv_len};
   }

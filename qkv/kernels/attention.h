@@ -27,8 +27,8 @@ struct SoftmaxTile {
   A scale = 1;                     // > 0
   const uint64_t* keep = nullptr;  // [rows], bit c: p[r][c] survives dropout, else it is stored as 0; cols <= 64. None: all
   A *max = nullptr, *sum = nullptr, *correction = nullptr;  // [rows]
-  T* p = nullptr;  // [rows, cols], rows p_stride apart; columns cols .. p_cols - 1 are zeroed
-  int64_t p_stride = 0, p_cols = 0;
+  T* p = nullptr;  // [rows, cols], rows p_stride apart
+  int64_t p_stride = 0;
 };
 
 /// The backward pass's tile, given lse[r] = max + log(sum) of the whole row (-inf: the row saw no key) and
@@ -45,8 +45,8 @@ struct SoftmaxTileBackward {
   const uint64_t* keep = nullptr;
   A keep_scale = 1;
   const A *lse = nullptr, *delta = nullptr;  // [rows]
-  T *p = nullptr, *ds = nullptr;             // rows p_stride apart; columns cols .. p_cols - 1 are zeroed
-  int64_t p_stride = 0, p_cols = 0;
+  T *p = nullptr, *ds = nullptr;             // rows p_stride apart
+  int64_t p_stride = 0;
 };
 
 template <class T>

@@ -31,7 +31,6 @@ struct Attention {
         sum += x;
         p[c] = T(kept(t.keep, r, c) ? x : A(0));
       }
-      for (int64_t c = t.cols; c < t.p_cols; ++c) p[c] = T(A(0));
       t.correction[r] = max == t.max[r] ? A(1) : std::exp(t.max[r] - base);
       t.sum[r] = t.sum[r] * t.correction[r] + sum;
       t.max[r] = max;
@@ -48,7 +47,6 @@ struct Attention {
         p[c] = T(k ? w : A(0));
         ds[c] = T(w == 0 ? A(0) : w * ((k ? t.keep_scale * dp[c] : A(0)) - t.delta[r]));
       }
-      for (int64_t c = t.cols; c < t.p_cols; ++c) p[c] = ds[c] = T(A(0));
     }
   }
 

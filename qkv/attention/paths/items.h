@@ -1,0 +1,43 @@
+#pragma once
+// How the blocked paths cut their work: one item a (sequence, key/value head), cut further along the queries where that gives
+// too few items for the threads. No sum crosses an item's border, so how it is cut changes no bit.
+
+#include <vector>
+
+#include "qkv/attention/paths/tile.h"
+#include "qkv/base/parallel.h"
+
+namespace qkv::paths {
+
+/// Blocks begin .. end - 1 of one sequence and key/value head.
+struct Item {
+  int64_t sequence = 0, kv_head = 0, begin = 0, end = 0;
+};
+
+inline int64_t blocks_of(int64_t length) { return ceil_div(length, kTile); }
+
+/// length(s): how many rows of sequence s are to be cut in blocks of kTile, and these into at most `pieces`. A sequence
+/// of length 0 gives one empty item: its other side's results are still to be written.
+template <class T, class Length>
+std::vector<Item> cut(const Problem<T>& p, Length&& length, int64_t pieces) {
+  const int64_t kv_heads = p.heads.kv_heads(), n = static_cast<int64_t>(p.sequences.size());
+  std::vector<Item> items;
+  items.reserve(static_cast<size_t>(n * kv_heads * pieces));
+  for (int64_t s = 0; s < n; ++s) {
+    const int64_t blocks = blocks_of(length(p.sequences[s]));
+    const int64_t m = std::clamp<int64_t>(blocks, 1, pieces);
+    for (int64_t h = 0; h < kv_heads; ++h)
+      for (int64_t i = 0; i < m; ++i)
+        items.push_back({.sequence = s, .kv_head = h, .begin = blocks * i / m, .end = blocks * (i + 1) / m});
+  }
+  return items;
+}
+
+/// The keys that the queries of block b may see.
+template <class T>
+KeyRange visible_to_block(const Problem<T>& p, const Sequence<T>& s, int64_t b) {
+  const int64_t i = b * kTile, rows = std::min(kTile, s.q_len - i);
+  return visible_keys(p.rules, s.index, s.past + i, rows, s.kv_len);
+}
+
+}  // namespace qkv::paths
