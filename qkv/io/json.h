@@ -13,7 +13,7 @@ using Json = nlohmann::json;
 /// What a text may cost. The defaults hold every tokenizer.json and config.json we know.
 struct JsonLimits {
   int64_t max_depth = 128;              // nested arrays and objects
-  int64_t max_string_bytes = 16 << 20;  // one string, as written
+  int64_t max_string_bytes = 16 << 20;  // one string as written, or a stretch without string or number
   int64_t max_memory = 192 << 20;       // of the parsed values, estimated; with a 64 MiB text under 256 MiB
 };
 

@@ -96,6 +96,9 @@ TEST(ParseJson, HoldsTheLimitOfOneString) {
   std::string many = "[0";
   for (int i = 0; i < 200; ++i) many += ", 12, \"abc\",\n3";
   parse_json(many + "]", "x", {.max_string_bytes = 100});
+  std::string numbers = "[0";
+  for (int i = 0; i < 200; ++i) numbers += ",-1.5e+3,\n 7";
+  parse_json(numbers + "]", "x", {.max_string_bytes = 100});
 }
 
 TEST(ParseJson, HoldsTheMemoryLimit) {

@@ -269,7 +269,9 @@ void SafetensorsFile::parse(std::span<const std::byte> bytes) {
     return std::tie(a.begin, a.end, a.tensor.name) < std::tie(b.begin, b.end, b.tensor.name);
   });
   uint64_t covered = 0;
-  for (auto& [tensor, begin, end] : entries) {
+  for (auto& entry : entries) {
+    SafetensorsTensor& tensor = entry.tensor;
+    const uint64_t begin = entry.begin, end = entry.end;
     const auto fail_tensor = [&](const std::string& problem) {
       fail(fmt::format("tensor {}: {}", quote(tensor.name), problem));
     };
