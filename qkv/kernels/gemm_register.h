@@ -1,0 +1,149 @@
+#pragma once
+// The product's inner part on vector registers: a tile of C, kRows rows by NV vectors, stays in registers
+// while k runs; each step loads NV vectors of B and broadcasts one element (or pair) of A a row. Included by
+// the families that multiply with FMA or a dot instruction; V says how:
+//
+//   V::Vec                            a vector of V::kLanes floats
+//   V::T, V::Left, V::Right           element type of the operands; of A as staged; of packed B
+//   V::kSubs                          multiply-adds a step; V::kStepK elements of k a step
+//   V::right<s>(const Right*)         the s-th vector of B of a step
+//   V::left(const Left*)              broadcast of one staged element of A
+//   V::multiply_add(a, b, sum)
+//   V::stage(dst, src, k)             one row of A into Lefts, zeros up to a whole step
+//   V::kRegisters, V::kRows           the highest tile of two vectors: 2 kRows sums, 2 of B and 1 of A fit
+//   the registers V::finish(...)                    the epilogue
+//
+// A is copied ("staged") a tile at a time: rows of A may lie a multiple of 4 KiB apart, where 14 of them
+// share one L1 set of 12 ways; the copy also widens, pairs and pads. It costs one load and store for 2 * n /
+// kLanes multiply-adds: 1.5 % at n = 256.
+
+#include <array>
+#include <cstdint>
+#include <utility>
+
+#include "qkv/kernels/gemm_blocking.h"
+
+namespace qkv::kernels {
+
+template <int N, class F>
+[[gnu::always_inline]] inline void unrolled(F&& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<int, I>{}), ...);
+  }
+  (std::make_integer_sequence<int, N>{});
+}
+
+enum class TileStore {
+  kSet,     // c = sum
+  kResume,  // c = sum begun at c
+  kAdd,     // c = c + sum
+};
+
+template <class V, int MR, int NV>
+void register_tile(int64_t steps, const typename V::Left* a, int64_t a_stride, const typename V::Right* b,
+                   int64_t panel, float* c, int64_t ldc, TileStore store) noexcept {
+  using Vec = typename V::Vec;
+  Vec sum[MR][NV];
+  unrolled<MR>([&](auto i) __attribute__((always_inline)) {
+    unrolled<NV>([&](auto v) __attribute__((always_inline)) {
+      sum[i][v] = store == TileStore::kResume ? Vec::load(c + i * ldc + v * V::kLanes) : Vec::zero();
+    });
+  });
+  for (int64_t p = 0; p < steps; ++p) {
+    unrolled<V::kSubs>([&](auto s) __attribute__((always_inline)) {
+      decltype(V::template right<s>(b)) right[NV];
+      unrolled<NV>([&](auto v)
+                       __attribute__((always_inline)) { right[v] = V::template right<s>(b + v * panel); });
+      unrolled<MR>([&](auto i) __attribute__((always_inline)) {
+        const auto left = V::left(a + i * a_stride + s);
+        unrolled<NV>([&](auto v) __attribute__((always_inline)) {
+          sum[i][v] = V::multiply_add(left, right[v], sum[i][v]);
+        });
+      });
+    });
+    a += V::kSubs;
+    b += V::kLanes;
+  }
+  unrolled<MR>([&](auto i) __attribute__((always_inline)) {
+    unrolled<NV>([&](auto v) __attribute__((always_inline)) {
+      float* at = c + i * ldc + v * V::kLanes;
+      (store == TileStore::kAdd ? Vec::load(at) + sum[i][v] : sum[i][v]).store(at);
+    });
+  });
+}
+
+template <class V>
+struct RegisterKernel {
+  using T = typename V::T;
+  using Left = typename V::Left;
+  using Right = typename V::Right;
+  using Tile = void (*)(int64_t, const Left*, int64_t, const Right*, int64_t, float*, int64_t,
+                        TileStore) noexcept;
+
+  static constexpr int64_t kLanes = V::kLanes, kRows = V::kRows;
+  static constexpr int64_t kStagedSteps = 512;  // 14 rows x 512 x 4 bytes = 28 KiB of the 48 KiB L1
+  static constexpr int64_t kStageStride = kStagedSteps + 16;  // 16 more: rows 2 KiB apart would share L1 sets
+  static constexpr int64_t kDepth = kStagedSteps / V::kSubs * V::kStepK, kDepthGrain = V::kStepK;
+  static constexpr int64_t kGroupBytes = 512 * 1024, kRightBytes = sizeof(Right) / V::kStepK;
+  static constexpr int64_t kColumns = 4 * kLanes;
+  static constexpr int64_t kPartialRows = 8 * kRows, kPartialColumns = 256, kRowGrain = kRows;
+
+  // Few rows have few sums in flight (a multiply-add takes 4 cycles, two start each cycle): they take more
+  // columns.
+  static constexpr int wide(int rows) {
+    if (rows == 1 || (rows + 1) * 8 < V::kRegisters) return 8;
+    return (rows + 1) * 4 < V::kRegisters ? 4 : 2;
+  }
+  template <int NV, int... I>
+  static constexpr std::array<Tile, sizeof...(I)> tiles(std::integer_sequence<int, I...>) {
+    return {register_tile<V, I + 1, (NV == 0 ? wide(I + 1) : NV)>...};
+  }
+  using Heights = std::make_integer_sequence<int, kRows>;
+  static constexpr std::array<Tile, kRows> kWide = tiles<0>(Heights{}), kTwo = tiles<2>(Heights{}),
+                                           kOne = tiles<1>(Heights{});
+
+  static void block(const Gemm<T>& g, const GemmBlock& part) noexcept {
+    alignas(64) Left staged[kRows * kStageStride];
+    alignas(64) float scratch[V::kRegisters * kLanes];
+    const int64_t depth = part.k1 - part.k0, steps = (depth + V::kStepK - 1) / V::kStepK;
+    const int64_t panel = round_up(g.k, V::kStepK) / V::kStepK * kLanes;  // Rights from one panel to the next
+    const Right* b = static_cast<const Right*>(g.b) + part.k0 / V::kStepK * kLanes;
+    const bool direct = g.c_acc && (g.accumulate || (!g.bias && !g.pre && g.activation == Activation::kNone));
+    // Tiles of equal height: 16 rows are 8 + 8, not 14 + 2.
+    const int64_t rows = part.m1 - part.m0, n_tiles = (rows + kRows - 1) / kRows;
+    for (int64_t t = 0; t < n_tiles; ++t) {
+      const int64_t i0 = part.m0 + rows * t / n_tiles, height = part.m0 + rows * (t + 1) / n_tiles - i0;
+      for (int64_t i = 0; i < height; ++i)
+        V::stage(staged + i * kStageStride, g.a + (i0 + i) * g.lda + part.k0, depth);
+      const int wide_columns = wide(static_cast<int>(height));
+      for (int64_t j0 = part.n0; j0 < part.n1;) {
+        const int64_t vectors = (part.n1 - j0 + kLanes - 1) / kLanes;
+        const int64_t take = vectors >= wide_columns ? wide_columns : vectors >= 2 ? 2 : 1;
+        const Tile tile = (take == wide_columns ? kWide : take == 2 ? kTwo : kOne)[height - 1];
+        const int64_t cols = std::min(take * kLanes, part.n1 - j0);
+        const Right* right = b + j0 / kLanes * panel;
+        if (!part.last) {
+          float* c = part.partial + (i0 - part.m0) * part.partial_stride + (j0 - part.n0);
+          tile(steps, staged, kStageStride, right, panel, c, part.partial_stride,
+               part.first ? TileStore::kSet : TileStore::kResume);
+        } else if (part.first && direct && cols == take * kLanes) {
+          tile(steps, staged, kStageStride, right, panel, g.c_acc + i0 * g.ldc + j0, g.ldc,
+               g.accumulate ? TileStore::kAdd : TileStore::kSet);
+        } else {
+          float* c = scratch;
+          int64_t ldc = take * kLanes;
+          if (!part.first) {
+            c = part.partial + (i0 - part.m0) * part.partial_stride + (j0 - part.n0);
+            ldc = part.partial_stride;
+          }
+          tile(steps, staged, kStageStride, right, panel, c, ldc,
+               part.first ? TileStore::kSet : TileStore::kResume);
+          V::finish(g, c, ldc, i0, height, j0, cols);
+        }
+        j0 += take * kLanes;
+      }
+    }
+  }
+};
+
+}  // namespace qkv::kernels
