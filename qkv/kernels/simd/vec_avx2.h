@@ -94,6 +94,8 @@ inline float reduce_max(Vec a) {
   return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
 }
 
+inline float first_lane(Vec a) { return _mm_cvtss_f32(_mm256_castps256_ps128(a.v)); }
+
 inline Vec round(Vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 inline Vec scale_by_power(Vec a, Vec n) {
   // 2^n itself may be out of range where a 2^n is not, so n is halved; the first product is exact.

@@ -7,7 +7,12 @@
 // Memory functions take float or bfloat16, at any alignment; (p, n) touches the first n of kLanes lanes only,
 // 0 <= n <= kLanes, and loads zeros into the rest.
 
+// gcc 12 warns of its own headers' deliberately undefined registers (GCC bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 
 #include <cstdint>
 
@@ -28,9 +33,7 @@ struct Vec {
   static Vec set(float x) { return {_mm512_set1_ps(x)}; }
   static Vec zero() { return {_mm512_setzero_ps()}; }
   /// The first n lanes; n is clamped to 0 .. kLanes.
-  static Mask first(int64_t n) {
-    return {static_cast<__mmask16>((1u << (n < 0 ? 0 : n > 16 ? 16 : n)) - 1)};
-  }
+  static Mask first(int64_t n) { return {static_cast<__mmask16>((1u << (n < 0 ? 0 : n > 16 ? 16 : n)) - 1)}; }
 
   static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
   static Vec load(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(first(n).m, p)}; }
@@ -92,6 +95,8 @@ inline float reduce_max(Vec a) {
   q = _mm_max_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
 }
+
+inline float first_lane(Vec a) { return _mm_cvtss_f32(_mm512_castps512_ps128(a.v)); }
 
 /// To the nearest integer, ties to even.
 inline Vec round(Vec a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
