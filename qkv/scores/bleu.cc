@@ -191,7 +191,7 @@ BleuScore sentence_bleu(const std::string& hyp, const std::vector<std::string>& 
 
 std::string LengthBucket::label() const {
   if (max_words == std::numeric_limits<int64_t>::max()) return fmt::format("{}+", min_words);
-  return fmt::format("{}-{}", min_words, max_words);
+  return min_words == max_words ? std::to_string(min_words) : fmt::format("{}-{}", min_words, max_words);
 }
 
 std::vector<LengthBucket> bleu_by_length(std::span<const std::string> sources,
