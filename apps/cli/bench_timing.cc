@@ -1,0 +1,90 @@
+#include "apps/cli/bench_timing.h"
+
+#include <fmt/core.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <vector>
+
+#include "qkv/base/cpu.h"
+#include "qkv/base/parallel.h"
+
+namespace qkv::cli {
+namespace {
+
+struct CpuTime {
+  double total = 0, stolen = 0;
+};
+
+CpuTime cpu_time() {
+  std::ifstream stat("/proc/stat");
+  std::string label;
+  stat >> label;
+  CpuTime t;
+  for (int i = 0; i < 8; ++i) {
+    double v = 0;
+    stat >> v;
+    t.total += v;
+    if (i == 7) t.stolen = v;
+  }
+  return t;
+}
+
+double rounded(double x, int digits) {
+  const double f = std::pow(10.0, digits);
+  return std::round(x * f) / f;
+}
+
+}  // namespace
+
+Timing timed(const std::function<void()>& f, int64_t reps, int64_t warm, double budget) {
+  using Clock = std::chrono::steady_clock;
+  const auto since = [](Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); };
+  for (int64_t i = 0; i < warm; ++i) f();
+  const CpuTime before = cpu_time();
+  const auto start = Clock::now();
+  std::vector<double> times;
+  double sum = 0;
+  while (static_cast<int64_t>(times.size()) < reps || (times.size() < 50 && sum < 0.5)) {
+    const auto t = Clock::now();
+    f();
+    times.push_back(since(t));
+    sum += times.back();
+    if (since(start) > budget && times.size() >= 3) break;
+  }
+  const CpuTime after = cpu_time();
+  std::sort(times.begin(), times.end());
+  const size_t n = times.size();
+  return {.n = static_cast<int64_t>(n), .min_s = times.front(), .med_s = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2,
+          .steal_pct = 100 * (after.stolen - before.stolen) / std::max(1.0, after.total - before.total)};
+}
+
+double peak_rss_mb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+void print_case(const std::string& name, const Timing& t, double work, const std::string& unit, const io::Json& more, bool json) {
+  nlohmann::ordered_json line = {{"case", name}, {"n", t.n}, {"min_ms", rounded(t.min_s * 1e3, 3)}, {"med_ms", rounded(t.med_s * 1e3, 3)},
+                                 {unit + "_best", rounded(work / t.min_s, 2)}, {unit + "_med", rounded(work / t.med_s, 2)}};
+  for (const auto& [key, value] : more.items()) line[key] = value;
+  line["isa"] = qkv::name(isa());
+  line["threads"] = threads();
+  line["peak_rss_mb"] = std::round(peak_rss_mb());
+  line["steal_pct"] = rounded(t.steal_pct, 1);
+  if (json) {
+    fmt::print("{}\n", line.dump());
+  } else {
+    fmt::print("{:40}", name);
+    for (const auto& [key, value] : line.items())
+      if (key != "case") fmt::print("  {} {}", key, value.is_string() ? value.get<std::string>() : value.dump());
+    fmt::print("\n");
+  }
+  std::fflush(stdout);
+}
+
+}  // namespace qkv::cli

@@ -1,0 +1,78 @@
+// qkv: one program, verbs first. Each command is a file beside this one.
+
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <new>
+
+#include "apps/cli/bench.h"
+#include "apps/cli/did_you_mean.h"
+#include "apps/cli/doctor.h"
+#include "apps/cli/info.h"
+#include "apps/cli/score.h"
+#include "apps/cli/tokenizer.h"
+#include "apps/cli/train.h"
+#include "apps/cli/translate.h"
+#include "qkv/base/error.h"
+#include "qkv/base/parallel.h"
+
+namespace {
+
+// Exit statuses: 0 success, 2 a wrong call, 1 the rest, 130 stopped by a signal after saving (train).
+int status_of(const qkv::Error& e) { return e.code() == qkv::ErrorCode::kCancelled ? 130 : 1; }
+
+int run(int argc, char** argv) {
+  CLI::App app{"qkv trains, runs, measures and shows attention models. No Python, no download, no GPU."};
+  app.name("qkv");
+  app.set_version_flag("--version", std::string("qkv ") + QKV_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  int threads = 0;
+  app.add_option("-t,--threads", threads, "kernel threads (default: all cores, or QKV_THREADS)")
+      ->check(CLI::Range(1, 4096))
+      ->each([](const std::string& n) { qkv::set_threads(std::stoi(n)); });
+  app.footer(
+      "First steps:\n"
+      "  qkv train translate --source train.en --target train.de --valid-source val.en --valid-target val.de --out runs/en-de\n"
+      "  echo 'A man sleeps.' | qkv translate --model runs/en-de --align\n"
+      "  qkv COMMAND -h explains each command with an example.");
+
+  qkv::cli::add_train_command(app);
+  qkv::cli::add_translate_command(app);
+  qkv::cli::add_score_command(app);
+  qkv::cli::add_tokenizer_command(app);
+  qkv::cli::add_info_command(app);
+  qkv::cli::add_doctor_command(app);
+  qkv::cli::add_bench_command(app);
+
+  try {
+    app.parse(argc, argv);
+    return std::fflush(stdout) == 0 ? 0 : 1;
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // help and version
+    fmt::print(stderr, "qkv: {}\n", e.what());
+    if (const std::string hint = qkv::cli::did_you_mean(app, argc, argv); !hint.empty()) fmt::print(stderr, "{}\n", hint);
+    fmt::print(stderr, "Run with -h for help.\n");
+    return 2;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that leaves is a write error, not a death
+  try {
+    return run(argc, argv);
+  } catch (const qkv::Error& e) {
+    fmt::print(stderr, "qkv: {}\n", e.what());
+    return status_of(e);
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "qkv: out of memory; a smaller batch (--batch-tokens, --batch-size) needs less\n");
+    return 1;
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "qkv: {}\n", e.what());
+    return 1;
+  }
+}

@@ -1,0 +1,80 @@
+#include "apps/cli/progress.h"
+
+#include <fmt/core.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+
+namespace qkv::cli {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+int terminal_width() {
+  winsize size{};
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+// A bar of `width` cells, each shown in eighths.
+std::string bar(double done, int width) {
+  static const char* const kEighths[] = {" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"};
+  const int eighths = static_cast<int>(std::lround(std::clamp(done, 0.0, 1.0) * width * 8));
+  std::string out;
+  for (int i = 0; i < width; ++i) out += kEighths[std::clamp(eighths - 8 * i, 0, 8)];
+  return out;
+}
+
+std::string rate_text(const StepReport& r) {
+  return fmt::format("loss {:.3f}  {:.0f} tok/s  {:.2f} TFLOP/s  {} left", r.loss, r.tokens_per_second, r.flops_per_second / 1e12,
+                     duration(r.seconds_left));
+}
+
+}  // namespace
+
+std::string duration(double seconds) {
+  if (seconds < 0 || !std::isfinite(seconds)) return "?";
+  const auto s = static_cast<int64_t>(std::lround(seconds));
+  return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60) : fmt::format("{}:{:02}", s / 60, s % 60);
+}
+
+Progress::Progress() : terminal_(isatty(STDERR_FILENO) != 0) {}
+
+void Progress::clear_bar() {
+  if (bar_shown_) fmt::print(stderr, "\r\033[K");
+  bar_shown_ = false;
+}
+
+void Progress::on_step(const StepReport& r) {
+  const double t = now();
+  if (t - last_shown_ < (terminal_ ? 0.1 : 30) && r.state.step != 1) return;
+  last_shown_ = t;
+  const std::string total = r.steps_total > 0 ? fmt::format("/{}", r.steps_total) : "";
+  if (!terminal_) {
+    fmt::print(stderr, "step {}{}  epoch {}  {}\n", r.state.step, total, r.state.epoch + 1, rate_text(r));
+    return;
+  }
+  const std::string text = fmt::format(" step {}{}  {}", r.state.step, total, rate_text(r));
+  const int room = std::clamp(terminal_width() - static_cast<int>(text.size()) - 3, 0, 40);
+  const double done = r.steps_total > 0 ? static_cast<double>(r.state.step) / static_cast<double>(r.steps_total) : 0;
+  fmt::print(stderr, "\r\033[K{}{}", room >= 5 && r.steps_total > 0 ? "▕" + bar(done, room) + "▏" : "", text);
+  std::fflush(stderr);
+  bar_shown_ = true;
+}
+
+void Progress::on_validation(const TrainingState& state, const Validation& v, bool best) {
+  clear_bar();
+  fmt::print(stderr, "validation at step {} (epoch {}, {}): loss {:.4f}, perplexity {:.2f}{}{}\n", state.step, state.epoch + 1,
+             duration(state.seconds), v.loss, v.perplexity, v.has_score ? fmt::format(", BLEU {:.2f}", v.score) : "",
+             best ? "  (best so far)" : "");
+}
+
+void Progress::on_message(const std::string& text) {
+  clear_bar();
+  fmt::print(stderr, "{}\n", text);
+}
+
+}  // namespace qkv::cli

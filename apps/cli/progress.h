@@ -1,0 +1,29 @@
+#pragma once
+// What a person sees of a training run, on standard error.
+
+#include <string>
+
+#include "qkv/train/trainer.h"
+
+namespace qkv::cli {
+
+/// On a terminal: one line that is rewritten, with a bar, loss, tokens/s, TFLOP/s and time left. Elsewhere: a plain line now and
+/// then, so that a log file stays readable.
+class Progress : public TrainObserver {
+ public:
+  Progress();
+  void on_step(const StepReport& report) override;
+  void on_validation(const TrainingState& state, const Validation& validation, bool best) override;
+  void on_message(const std::string& text) override;
+
+ private:
+  void clear_bar();
+  bool terminal_;
+  bool bar_shown_ = false;
+  double last_shown_ = 0;
+};
+
+/// "1:02:03", "4:05", or "?" for a negative number.
+std::string duration(double seconds);
+
+}  // namespace qkv::cli

@@ -1,0 +1,42 @@
+#pragma once
+// Settings that can stand in a TOML file and on the command line: one table of them makes the flags, reads the file, and writes
+// the complete file of a run.
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace qkv::cli {
+
+/// Each setting is section.key in a file and --key (with - for _) on the command line. A flag beats the file, the file beats the
+/// default. Errors: kValue for a value that does not fit, kFormat for a key that the file misspells, with the nearest one.
+class Settings {
+ public:
+  void add(const std::string& section, const std::string& key, std::string& field, const std::string& help);
+  void add(const std::string& section, const std::string& key, int64_t& field, const std::string& help);
+  void add(const std::string& section, const std::string& key, double& field, const std::string& help);
+  void add(const std::string& section, const std::string& key, bool& field, const std::string& help);
+
+  /// Makes a flag of each setting. Call once, after all add().
+  void bind(CLI::App& app);
+  /// Reads the file (if `path` is not empty), then applies the flags that were given.
+  void load(const std::string& path);
+  /// All settings as TOML, with their values.
+  std::string to_toml() const;
+  /// Whether section.key was given as a flag: such paths mean what they say, not something under the data folder.
+  bool from_flag(const std::string& key) const { return flags_.contains(key); }
+
+ private:
+  struct Setting {
+    std::string section, key, help, kind;
+    std::function<void(const std::string& text, const std::string& where)> set;
+    std::function<std::string()> toml;
+    std::string shown_default;
+  };
+  std::vector<Setting> settings_;
+  std::map<std::string, std::string> flags_;  // key -> text, as given
+};
+
+}  // namespace qkv::cli

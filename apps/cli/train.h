@@ -1,0 +1,10 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace qkv::cli {
+
+/// qkv train translate
+void add_train_command(CLI::App& app);
+
+}  // namespace qkv::cli

@@ -1,0 +1,127 @@
+#include "apps/cli/train_settings.h"
+
+#include "qkv/attention/scores.h"
+#include "qkv/nn/activation.h"
+
+namespace qkv::cli {
+namespace {
+
+bool one_of(const char* setting, const std::string& value, const char* yes, const char* no) {
+  QKV_CHECK(value == yes || value == no, kValue, "{}: '{}' is neither {} nor {}", setting, value, yes, no);
+  return value == yes;
+}
+
+// The word users know for "cannot look at the source positions" is none; attention calls the score uniform.
+std::string score_name(const std::string& word) { return word == "none" ? "uniform" : word; }
+
+}  // namespace
+
+TrainSettings::TrainSettings() {
+  model.max_len = 512;
+  train.schedule = {.kind = ScheduleKind::kInverseSqrt, .peak = 1e-3, .floor = 0, .warmup_steps = 1000};
+  train.max_steps = 0;
+  train.max_epochs = 20;
+  train.average = 5;
+}
+
+void TrainSettings::describe(Settings& s) {
+  s.add("data", "pairs", pairs, "training pairs, one file: source TAB target (.gz too)");
+  s.add("data", "source", source, "training source lines (.gz too)");
+  s.add("data", "target", target, "training target lines; line n translates line n of --source");
+  s.add("data", "valid_pairs", valid_pairs, "validation pairs, one file");
+  s.add("data", "valid_source", valid_source, "validation source lines");
+  s.add("data", "valid_target", valid_target, "validation target lines");
+  s.add("data", "swap", swap, "pairs files are target TAB source");
+
+  s.add("vocabulary", "vocab_size", vocab_size, "entries, special tokens and alphabet counted");
+  s.add("vocabulary", "joint", joint, "one vocabulary for both languages, one shared embedding");
+  s.add("vocabulary", "byte_level", byte_level, "symbols are bytes: any text has ids; else characters");
+  s.add("vocabulary", "lowercase", lowercase, "lower-case all text");
+  s.add("vocabulary", "normalization", normalization, "none, nfc or nfkc");
+  s.add("vocabulary", "min_frequency", min_frequency, "pairs that occur less often are not merged");
+  s.add("vocabulary", "tokenizer", tokenizer, "a tokenizer.json to use instead of learning one");
+
+  s.add("model", "encoder_layers", model.encoder_layers, "layers of the encoder");
+  s.add("model", "decoder_layers", model.decoder_layers, "layers of the decoder");
+  s.add("model", "d_model", model.d_model, "width of the rows");
+  s.add("model", "d_ff", model.d_ff, "width of the feed-forward networks");
+  s.add("model", "n_heads", model.n_heads, "attention heads");
+  s.add("model", "n_kv_heads", model.n_kv_heads, "key/value heads; 0: n_heads");
+  s.add("model", "d_k", model.d_k, "width of a head's queries and keys; 0: d_model / n_heads");
+  s.add("model", "d_v", model.d_v, "width of a head's values; 0: d_model / n_heads");
+  s.add("model", "activation", activation, "relu, gelu, gelu_new, swish, tanh");
+  s.add("model", "norm", norm, "post: norm(x + f(x)), the paper's; pre: x + f(norm(x))");
+  s.add("model", "positions", positions, "sinusoidal or learned");
+  s.add("model", "max_len", model.max_len, "most tokens of a sentence");
+  s.add("model", "tie_output", model.tie_output, "output layer = target embedding");
+  s.add("model", "attention", attention, "how the decoder looks at the source: scaled_dot, dot, general, additive, mlp, none");
+  s.add("model", "encoder_attention", encoder_attention, "score of the encoder's self-attention");
+  s.add("model", "decoder_attention", decoder_attention, "score of the decoder's self-attention");
+  s.add("model", "dropout", model.dropout, "on embeddings and sub-layers' outputs");
+  s.add("model", "attention_dropout", model.attention_dropout, "on attention weights");
+  s.add("model", "activation_dropout", model.activation_dropout, "inside the feed-forward networks");
+
+  s.add("training", "seed", seed, "of initial weights, dropout and shuffling");
+  s.add("training", "dtype", dtype, "of activations: bf16, f32, or auto (bf16 where the CPU has a unit for it)");
+  s.add("training", "batch_tokens", task.batches.batch_tokens, "target tokens of a batch");
+  s.add("training", "accumulate", train.accumulate, "batches per update");
+  s.add("training", "max_length", task.batches.max_length, "pairs with more tokens on a side are left out");
+  s.add("training", "bucket_batches", task.batches.bucket_batches, "sort sentences of this many batches by length; 1: do not");
+  s.add("training", "optimizer", optimizer, "adam or adamw (decoupled weight decay)");
+  s.add("training", "lr", train.schedule.peak, "peak learning rate");
+  s.add("training", "min_lr", train.schedule.floor, "where cosine and linear end");
+  s.add("training", "schedule", schedule, "inverse_sqrt, cosine, linear, constant");
+  s.add("training", "warmup", train.schedule.warmup_steps, "steps in which the rate rises");
+  s.add("training", "beta1", train.optimizer.beta1, "Adam's");
+  s.add("training", "beta2", train.optimizer.beta2, "Adam's");
+  s.add("training", "eps", train.optimizer.eps, "Adam's");
+  s.add("training", "weight_decay", train.optimizer.weight_decay, "of adamw, on matrices");
+  s.add("training", "clip_norm", train.optimizer.clip_norm, "gradients are scaled down to this norm; 0: never");
+  s.add("training", "label_smoothing", task.label_smoothing, "share of the target given to all words");
+  s.add("training", "max_steps", train.max_steps, "updates; 0: no limit");
+  s.add("training", "max_epochs", train.max_epochs, "passes over the data; 0: no limit");
+  s.add("training", "max_minutes", train.max_minutes, "minutes; 0: no limit. Such a run does not repeat to the bit");
+  s.add("training", "validate_every", train.validate_every, "steps between validations");
+  s.add("training", "save_every", train.save_every, "steps between checkpoints");
+  s.add("training", "log_every", train.log_every, "steps between lines of metrics.jsonl");
+  s.add("training", "keep_checkpoints", train.keep_checkpoints, "newest checkpoints to keep");
+  s.add("training", "average", train.average, "validations whose weights are averaged at the end; 0: none");
+  s.add("training", "early_stop", train.early_stop, "stop after this many validations without a better one; 0: never");
+  s.add("training", "best_by", best_by, "bleu or loss");
+  s.add("training", "bleu_sentences", task.bleu_sentences, "validation sentences decoded for BLEU; 0: none");
+  s.add("training", "bleu_beam", task.bleu_beam, "beam size for that");
+  s.add("training", "bleu_tokenize", task.bleu_tokenize, "13a, none, intl, char, zh");
+  s.add("training", "non_finite", non_finite, "NaN or infinite gradients: stop, skip or rollback");
+  s.add("training", "save_dtype", save_dtype, "of saved models: f32 or bf16");
+}
+
+void TrainSettings::resolve() {
+  model.activation = activation_from_name(activation);
+  model.pre_norm = one_of("norm", norm, "pre", "post");
+  model.learned_positions = one_of("positions", positions, "learned", "sinusoidal");
+  model.cross_attention = score_name(attention);
+  model.encoder_attention = score_name(encoder_attention);
+  model.decoder_attention = score_name(decoder_attention);
+  train.seed = static_cast<uint64_t>(seed);
+  task.batches.seed = train.seed;
+  train.schedule.kind = schedule_from_name(schedule);
+  train.schedule.max_steps = train.max_steps;
+  QKV_CHECK(one_of("optimizer", optimizer, "adamw", "adam") || train.optimizer.weight_decay == 0, kValue,
+            "weight_decay {} is for --optimizer adamw", train.optimizer.weight_decay);
+  train.choose_by_score = one_of("best_by", best_by, "bleu", "loss");
+  train.non_finite = non_finite_policy_from_name(non_finite);
+  train.dtype = task.dtype = dtype == "auto" ? default_compute_dtype() : dtype_from_name(dtype);
+  task.save_dtype = dtype_from_name(save_dtype);
+  QKV_CHECK(seed >= 0, kValue, "seed: {} is negative", seed);
+  QKV_CHECK(task.label_smoothing >= 0 && task.label_smoothing < 1, kValue, "label_smoothing: {} is not in [0, 1)", task.label_smoothing);
+}
+
+BpeTrainerOptions TrainSettings::bpe() const {
+  BpeTrainerOptions options{.vocab_size = vocab_size, .min_frequency = min_frequency, .byte_level = byte_level, .lowercase = lowercase};
+  if (normalization == "nfc") options.form = UnicodeForm::kNfc;
+  else if (normalization == "nfkc") options.form = UnicodeForm::kNfkc;
+  else QKV_CHECK(normalization == "none", kValue, "normalization: '{}' is not one of none, nfc, nfkc", normalization);
+  return options;
+}
+
+}  // namespace qkv::cli

@@ -1,0 +1,52 @@
+#pragma once
+// GPT-2: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), section 2.3, which refers for the rest to
+// Radford et al., "Improving Language Understanding by Generative Pre-Training" (2018). A decoder-only Transformer: pre-norm, a
+// norm after the last block, learned positions, GELU, output tied to the embedding.
+
+#include <vector>
+
+#include "qkv/attention/multi_head.h"
+#include "qkv/base/segments.h"
+#include "qkv/nn/feed_forward.h"
+#include "qkv/nn/norm.h"
+
+namespace qkv {
+
+struct Gpt2Config {
+  int64_t vocab_size = 50257, max_len = 1024;
+  int64_t d_model = 768, n_layers = 12, n_heads = 12, d_ff = 3072;
+  Activation activation = Activation::kGeluTanh;
+  double dropout = 0.1;
+};
+
+class Gpt2Block {
+ public:
+  Gpt2Block(ParameterSet& set, const std::string& name, const Gpt2Config& config, int64_t layer);
+  /// x [n_tokens, d_model] -> same shape; each token sees itself and those before it
+  Var operator()(Pass& pass, const Var& x, const Segments& text, Probe* probe) const;
+
+ private:
+  LayerNorm norm1_, norm2_;
+  MultiHeadAttention attention_;
+  FeedForward feed_forward_;
+  double dropout_;
+};
+
+class Gpt2 {
+ public:
+  explicit Gpt2(const Gpt2Config& config, std::optional<uint64_t> seed, DType dtype = DType::kF32);
+  const ParameterSet& parameters() const { return set_; }
+
+  /// ids of packed texts -> hidden [n_tokens, d_model], after the last norm; logits are hidden times embedding()^T.
+  Var operator()(Pass& pass, const std::vector<int32_t>& ids, const Segments& text, Probe* probe = nullptr) const;
+  const ParameterPtr& embedding() const { return tokens_; }
+
+ private:
+  Gpt2Config config_;
+  ParameterSet set_;
+  ParameterPtr tokens_, positions_;
+  std::vector<Gpt2Block> blocks_;
+  std::optional<LayerNorm> norm_;
+};
+
+}  // namespace qkv

@@ -1,0 +1,205 @@
+#include "qkv/models/transformer.h"
+
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "qkv/autograd/gradcheck.h"
+#include "qkv/autograd/ops/cross_entropy.h"
+#include "qkv/base/parallel.h"
+#include "qkv/models/transformer_files.h"
+
+namespace qkv {
+namespace {
+
+TransformerConfig tiny() {
+  return {.vocab_size = 11, .d_model = 8, .d_ff = 12, .encoder_layers = 2, .decoder_layers = 2, .n_heads = 2, .max_len = 32, .dropout = 0};
+}
+
+const std::vector<int32_t> kSource = {3, 4, 5, 1, 6, 7, 1}, kTarget = {0, 8, 9, 0, 10, 3, 4};
+const Segments kSourceRows({4, 3}), kTargetRows({3, 4});
+
+Var decode_all(const Transformer& model, Pass& pass) {
+  return model.decode(pass, kTarget, kTargetRows, model.encode(pass, kSource, kSourceRows), kSourceRows);
+}
+
+// Every variant of the model, differentiated through all its parts at once.
+TEST(Transformer, GradientsOfAllParametersAreRight) {
+  std::vector<TransformerConfig> configs(8, tiny());
+  configs[1].pre_norm = true;
+  configs[2].learned_positions = true;
+  configs[3].cross_attention = "general";
+  configs[4].cross_attention = configs[4].encoder_attention = configs[4].decoder_attention = "additive";
+  configs[5].cross_attention = "mlp";
+  configs[6].cross_attention = "uniform";
+  configs[7].n_kv_heads = 1;
+  configs[7].d_k = 3;
+  configs[7].d_v = 5;
+  configs[7].target_vocab_size = 11;
+  configs[7].tie_output = false;
+  configs[7].dropout = configs[7].attention_dropout = configs[7].activation_dropout = 0.2;
+  for (TransformerConfig& c : configs) {
+    c.encoder_layers = c.decoder_layers = 1;
+    const Transformer model(c, 3, DType::kF64);
+    EXPECT_EQ(gradcheck(
+                  [&](const auto&) {
+                    Pass pass = Pass::training(DType::kF64, 1, 1);
+                    return decode_all(model, pass);
+                  },
+                  {}, model.parameters().all()),
+              "")
+        << c.cross_attention << " pre " << c.pre_norm << " learned " << c.learned_positions;
+  }
+}
+
+// Running token by token from a cache gives what teacher forcing gives, with several hypotheses to a sentence and hypotheses
+// that move between rows.
+TEST(Transformer, RunsStepByStepAsItTrains) {
+  for (const char* score : {"scaled_dot", "general", "additive", "mlp", "uniform"})
+    for (DType dtype : {DType::kF32, DType::kBF16}) {
+      NoGrad off;
+      TransformerConfig c = tiny();
+      c.d_model = 64;
+      c.cross_attention = c.decoder_attention = score;
+      const Transformer model(c, 5);
+      Pass pass = Pass::running(dtype);
+      const Var memory = model.encode(pass, kSource, kSourceRows);
+      const std::vector<double> expected = model.decode(pass, kTarget, kTargetRows, memory, kSourceRows).value().values();
+
+      DecoderState state = model.start(pass, memory, kSourceRows);
+      std::vector<std::vector<double>> rows;
+      // Rows: sentence 0, sentence 1; then sentence 1 is doubled, and sentence 0 leaves after its three tokens.
+      for (int64_t t = 0; t < 4; ++t) {
+        if (t == 1) model.select(state, {0, 1, 1});
+        if (t == 3) model.select(state, {2, 1});
+        std::vector<int32_t> ids;
+        if (t < 3) ids.push_back(kTarget[t]);
+        for (size_t i = ids.size(); i < state.sentence_of_row.size(); ++i) ids.push_back(kTarget[3 + t]);
+        const Tensor h = model.step(pass, ids, state).value();
+        for (int64_t r = 0; r < h.size(0); ++r) {
+          const int64_t at = (t < 3 && r == 0 ? t : 3 + t) * 64;
+          const std::vector<double> got = h.rows(r, r + 1).values();
+          for (int64_t d = 0; d < 64; ++d) EXPECT_EQ(got[d], expected[at + d]) << score << " step " << t << " row " << r;
+        }
+      }
+    }
+}
+
+TEST(Transformer, ASentenceDoesNotDependOnItsBatch) {
+  NoGrad off;
+  TransformerConfig c = tiny();
+  c.d_model = 64;
+  const Transformer model(c, 5);
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    Pass pass = Pass::running(dtype);
+    const std::vector<double> both = model.encode(pass, kSource, kSourceRows).value().values();
+    const std::vector<double> second = model.encode(pass, {6, 7, 1}, Segments({3})).value().values();
+    EXPECT_TRUE(std::equal(second.begin(), second.end(), both.begin() + 4 * 64));
+  }
+}
+
+TEST(Transformer, TheFutureDoesNotLeak) {
+  NoGrad off;
+  const Transformer model(tiny(), 5);
+  Pass pass = Pass::running(DType::kF32);
+  const Var memory = model.encode(pass, kSource, kSourceRows);
+  const auto a = model.decode(pass, kTarget, kTargetRows, memory, kSourceRows).value().values();
+  std::vector<int32_t> changed = kTarget;
+  changed[2] = 5;  // the last token of the first sentence
+  const auto b = model.decode(pass, changed, kTargetRows, memory, kSourceRows).value().values();
+  for (size_t i = 0; i < a.size(); ++i)
+    EXPECT_EQ(a[i] == b[i], i / 8 != 2) << i;
+}
+
+TEST(Transformer, AProbeSeesEveryCrossAttentionWithoutChangingTheResult) {
+  NoGrad off;
+  const Transformer model(tiny(), 5);
+  Pass pass = Pass::running(DType::kF32);
+  const auto plain = decode_all(model, pass).value().values();
+  Probe probe{.sites = {"cross"}};
+  const Var memory = model.encode(pass, kSource, kSourceRows);
+  EXPECT_EQ(model.decode(pass, kTarget, kTargetRows, memory, kSourceRows, &probe).value().values(), plain);
+  EXPECT_EQ(probe.rows.size(), 2u * 2u * 7u);
+  for (const AttentionRow& row : probe.rows) {
+    double sum = 0;
+    for (float w : row.attn_weights) sum += w;
+    EXPECT_NEAR(sum, 1, 1e-5);
+  }
+}
+
+class TransformerFiles : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = std::filesystem::temp_directory_path() / ("qkv-transformer-" + std::to_string(::getpid()));
+    std::filesystem::remove_all(dir_);
+  }
+  void TearDown() override { std::filesystem::remove_all(dir_); }
+  std::string message(const std::function<void()>& f) {
+    try {
+      f();
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "no error";
+  }
+  std::filesystem::path dir_;
+};
+
+TEST_F(TransformerFiles, ComeBackAsTheyWere) {
+  NoGrad off;
+  for (bool pre : {false, true}) {
+    TransformerConfig c = tiny();
+    c.pre_norm = pre;
+    c.cross_attention = pre ? "mlp" : "scaled_dot";
+    const Transformer model(c, 5);
+    save_transformer(model, dir_);
+    const auto again = load_transformer(dir_);
+    Pass pass = Pass::running(DType::kF32);
+    EXPECT_EQ(decode_all(*again, pass).value().values(), decode_all(model, pass).value().values());
+    EXPECT_EQ(public_model_type(again->config()), pre ? "qkv_transformer" : "marian");
+    std::filesystem::remove_all(dir_);
+  }
+}
+
+TEST_F(TransformerFiles, DamagedAndMismatchedPartsAreNamed) {
+  const Transformer model(tiny(), 5);
+  save_transformer(model, dir_);
+  const std::string config = dir_ / "config.json", weights = dir_ / "model.safetensors";
+  const auto load = [&] { load_transformer(dir_); };
+
+  TransformerConfig other = tiny();
+  other.d_ff = 16;
+  std::ofstream(config) << io::dump_json(to_json(other));
+  EXPECT_NE(message(load).find("model.encoder.layers.0.fc1.weight is [12, 8], config.json makes it [16, 8]"), std::string::npos) << message(load);
+  other = tiny();
+  other.decoder_layers = 1;
+  std::ofstream(config) << io::dump_json(to_json(other));
+  EXPECT_NE(message(load).find("has no place in the model"), std::string::npos) << message(load);
+  std::ofstream(config) << "{\"model_type\": \"bert\"}";
+  EXPECT_NE(message(load).find("model_type 'bert'"), std::string::npos) << message(load);
+
+  std::ofstream(config) << io::dump_json(to_json(tiny()));
+  std::filesystem::resize_file(weights, std::filesystem::file_size(weights) - 5);
+  EXPECT_NE(message(load).find("model.safetensors"), std::string::npos) << message(load);
+  std::filesystem::remove(weights);
+  EXPECT_NE(message(load).find("model.safetensors"), std::string::npos) << message(load);
+  EXPECT_NE(message([&] { load_transformer(dir_ / "nowhere"); }).find("no such directory"), std::string::npos);
+}
+
+TEST(TransformerConfig, SaysWhatDoesNotFit) {
+  TransformerConfig c = tiny();
+  c.n_heads = 3;
+  try {
+    c.validate();
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(std::string(e.what()), "transformer: n_heads (3) does not divide d_model (8); choose another, or give d_k and d_v");
+  }
+}
+
+}  // namespace
+}  // namespace qkv
