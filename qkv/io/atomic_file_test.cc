@@ -176,6 +176,10 @@ TEST(AtomicFile, AFullDiskLeavesTheOldFileAndNoDebris) {
   const std::string disk = folder / "disk";
   if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=64k") != 0)
     GTEST_SKIP() << "mounting a small disk is not permitted here: " << std::generic_category().message(errno);
+  struct Unmount {
+    const std::string& at;
+    ~Unmount() { EXPECT_EQ(::umount2(at.c_str(), MNT_DETACH), 0); }
+  } unmount{disk};
   put(disk + "/x", "old");
   EXPECT_ERROR(kIo, disk + "/x: No space left on device; make room",
                write_file_atomically(disk + "/x", std::string(1 << 20, 'n')));
@@ -183,7 +187,6 @@ TEST(AtomicFile, AFullDiskLeavesTheOldFileAndNoDebris) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(disk), {}), 1);
   write_file_atomically(disk + "/x", "new");  // and there is room again
   EXPECT_EQ(get(disk + "/x"), "new");
-  EXPECT_EQ(::umount2(disk.c_str(), MNT_DETACH), 0);
 }
 
 TEST(RemoveAbandonedTemporaries, TakesOnlyThoseOfProcessesThatAreGone) {
