@@ -21,7 +21,9 @@ bool ends_with_word(std::string_view text) {
   return i > 0 && unicode::is_word(utf8::step(text, i - 1).value);
 }
 
-bool starts_with_word(std::string_view text) { return !text.empty() && unicode::is_word(utf8::step(text, 0).value); }
+bool starts_with_word(std::string_view text) {
+  return !text.empty() && unicode::is_word(utf8::step(text, 0).value);
+}
 
 // How many bytes of white space `text` begins with.
 size_t leading_space(std::string_view text) {
@@ -46,7 +48,9 @@ size_t trailing_space(std::string_view text, size_t from) {
   return end;
 }
 
-uint64_t edge(uint32_t node, char byte) { return static_cast<uint64_t>(node) << 8 | static_cast<unsigned char>(byte); }
+uint64_t edge(uint32_t node, char byte) {
+  return static_cast<uint64_t>(node) << 8 | static_cast<unsigned char>(byte);
+}
 
 }  // namespace
 
@@ -98,15 +102,18 @@ AddedTokens AddedTokens::from_json(const io::Json& json, const Vocab& vocab,
     if (const auto id = vocab.id_of(token.content)) {
       token.id = *id;
     } else {
-      while (next_id <= std::numeric_limits<int32_t>::max() && vocab.piece(static_cast<int32_t>(next_id))) ++next_id;
+      while (next_id <= std::numeric_limits<int32_t>::max() && vocab.piece(static_cast<int32_t>(next_id)))
+        ++next_id;
       QKV_CHECK(next_id <= std::numeric_limits<int32_t>::max(), kFormat, "{}: no id is left for it", what);
       token.id = static_cast<int32_t>(next_id++);
     }
     const size_t index = out.tokens_.size();
     out.by_content_.emplace(token.content, index);
     out.by_id_.emplace(token.id, index);
-    if (token.normalized) out.normalized_.add(normalize(token.content), index);
-    else out.raw_.add(token.content, index);
+    if (token.normalized)
+      out.normalized_.add(normalize(token.content), index);
+    else
+      out.raw_.add(token.content, index);
     out.tokens_.push_back(std::move(token));
   }
   return out;
@@ -133,7 +140,8 @@ std::vector<Section> AddedTokens::find_in_normalized(std::string_view text, bool
   return find_all(normalized_, text, parse_special);
 }
 
-std::vector<Section> AddedTokens::find_all(const Trie& trie, std::string_view text, bool parse_special) const {
+std::vector<Section> AddedTokens::find_all(const Trie& trie, std::string_view text,
+                                           bool parse_special) const {
   std::vector<Section> out;
   size_t done = 0;  // everything before is in `out`
   if (!trie.empty()) {
@@ -148,7 +156,8 @@ std::vector<Section> AddedTokens::find_all(const Trie& trie, std::string_view te
       size_t begin = at, end = at + length;
       at = end;  // a match that is not taken is passed over all the same
       if (token.special && !parse_special) continue;
-      if (token.single_word && (ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(end)))) continue;
+      if (token.single_word && (ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(end))))
+        continue;
       if (token.lstrip) begin = trailing_space(text.substr(0, begin), done);
       if (token.rstrip) end += leading_space(text.substr(end));
       begin = std::max(begin, done);

@@ -37,14 +37,15 @@ class AddedTokens {
   AddedTokens& operator=(AddedTokens&&) = default;
 
   /// `normalize` is the tokenizer's normalizer. The ids in the file are not obeyed: a content that the model
-  /// knows keeps the model's id, another gets the next free one, in the order of the list, as in the reference
-  /// implementation. Empty and repeated contents are passed over. Error kFormat.
+  /// knows keeps the model's id, another gets the next free one, in the order of the list, as in the
+  /// reference implementation. Empty and repeated contents are passed over. Error kFormat.
   static AddedTokens from_json(const io::Json& json, const Vocab& vocab,
                                const std::function<std::string(const std::string&)>& normalize,
                                const std::string& where);
   io::Json to_json() const;
 
-  /// The tokens in a text, leftmost-longest, and what lies between them. Special ones only with parse_special.
+  /// The tokens in a text, leftmost-longest, and what lies between them. Special ones only with
+  /// parse_special.
   std::vector<Section> find_in_raw(std::string_view text, bool parse_special) const;
   std::vector<Section> find_in_normalized(std::string_view text, bool parse_special) const;
 

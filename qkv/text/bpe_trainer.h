@@ -58,6 +58,7 @@ struct BpeTrainerOptions {
 Tokenizer train_bpe(std::span<const std::string> lines, const BpeTrainerOptions& options = {});
 
 /// The same from a stream: `next` puts a line into its argument, or returns false at the end.
-Tokenizer train_bpe(const std::function<bool(std::string& line)>& next, const BpeTrainerOptions& options = {});
+Tokenizer train_bpe(const std::function<bool(std::string& line)>& next,
+                    const BpeTrainerOptions& options = {});
 
 }  // namespace qkv

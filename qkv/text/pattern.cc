@@ -13,7 +13,8 @@ Pattern Pattern::from_json(const io::Json& json, const std::string& where) {
   } else if (json.is_object() && json.size() == 1 && json.contains("Regex")) {
     out.regex_.emplace(io::get_string(json, "Regex", where), where);
   } else {
-    throw_error(ErrorCode::kFormat, "{}: \"pattern\": needs {{\"String\": ...}} or {{\"Regex\": ...}}, got {}", where,
+    throw_error(ErrorCode::kFormat,
+                "{}: \"pattern\": needs {{\"String\": ...}} or {{\"Regex\": ...}}, got {}", where,
                 io::escape(io::dump_json(json)));
   }
   return out;
@@ -27,13 +28,15 @@ void Pattern::find_all(std::string_view text, std::vector<Span>& out) const {
   if (regex_) return regex_->find_all(text, out);
   out.clear();
   if (literal_.empty()) return;
-  for (size_t at = text.find(literal_); at != std::string_view::npos; at = text.find(literal_, at + literal_.size()))
+  for (size_t at = text.find(literal_); at != std::string_view::npos;
+       at = text.find(literal_, at + literal_.size()))
     out.push_back({static_cast<uint32_t>(at), static_cast<uint32_t>(at + literal_.size())});
 }
 
 std::string get_character(const io::Json& json, std::string_view key, const std::string& where) {
   const std::string out = io::get_string(json, key, where);
-  QKV_CHECK(utf8::length(out) == 1, kFormat, "{}: \"{}\": needs one character, got {}", where, key, io::quote(out));
+  QKV_CHECK(utf8::length(out) == 1, kFormat, "{}: \"{}\": needs one character, got {}", where, key,
+            io::quote(out));
   return out;
 }
 

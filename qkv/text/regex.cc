@@ -18,8 +18,8 @@ constexpr size_t kMaxPattern = 64 << 10;
 constexpr size_t kJitStack = 1 << 20;
 constexpr uint32_t kHeapLimitKib = 64 << 10;
 
-// Bytes in which one call of PCRE2 may look for the beginning of a match, so that the clock is seen in between:
-// /a*b/ costs n steps from every one of n beginnings, and its step limit is one for each beginning.
+// Bytes in which one call of PCRE2 may look for the beginning of a match, so that the clock is seen in
+// between: /a*b/ costs n steps from every one of n beginnings, and its step limit is one for each beginning.
 constexpr size_t kWindow = 1024;
 
 std::string message_of(int error) {
@@ -40,8 +40,10 @@ class Translator {
       } else if (in_set_) {
         set_character();
       } else {
-        if (in_[i_] == '[') open_set();
-        else out_ += in_[i_++];
+        if (in_[i_] == '[')
+          open_set();
+        else
+          out_ += in_[i_++];
       }
     }
     return std::move(out_);
@@ -80,14 +82,22 @@ class Translator {
     i_ += 2;
     const std::string word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
     switch (c) {
-      case 's': out_ += "\\p{White_Space}"; break;
-      case 'S': out_ += "\\P{White_Space}"; break;
-      case 'w': out_ += in_set_ ? word : "[" + word + "]"; break;
+      case 's':
+        out_ += "\\p{White_Space}";
+        break;
+      case 'S':
+        out_ += "\\P{White_Space}";
+        break;
+      case 'w':
+        out_ += in_set_ ? word : "[" + word + "]";
+        break;
       case 'W':
         if (in_set_) refuse("\\W inside a set");
         out_ += "[^" + word + "]";
         break;
-      case 'h': out_ += in_set_ ? "0-9a-fA-F" : "[0-9a-fA-F]"; break;
+      case 'h':
+        out_ += in_set_ ? "0-9a-fA-F" : "[0-9a-fA-F]";
+        break;
       case 'H':
         if (in_set_) refuse("\\H inside a set");
         out_ += "[^0-9a-fA-F]";
@@ -96,13 +106,15 @@ class Translator {
         out_ += "\\x{" + std::string(in_.substr(i_, 4)) + "}";
         i_ = std::min(in_.size(), i_ + 4);
         break;
-      default: out_ += '\\', out_ += c;
+      default:
+        out_ += '\\', out_ += c;
     }
   }
 
   [[noreturn]] void refuse(const char* what) const {
-    throw_error(ErrorCode::kUnsupported, "{}: regular expression {}: uses {} at byte {}, which qkv cannot match",
-                where_, io::quote(in_), what, i_);
+    throw_error(ErrorCode::kUnsupported,
+                "{}: regular expression {}: uses {} at byte {}, which qkv cannot match", where_,
+                io::quote(in_), what, i_);
   }
 
   std::string_view in_;
@@ -150,8 +162,8 @@ struct Regex::Code {
 
 Regex::Regex(std::string pattern, const std::string& where)
     : pattern_(std::move(pattern)), code_(std::make_unique<Code>()) {
-  QKV_CHECK(pattern_.size() <= kMaxPattern, kFormat, "{}: regular expression of {} bytes, {} are allowed", where,
-            pattern_.size(), kMaxPattern);
+  QKV_CHECK(pattern_.size() <= kMaxPattern, kFormat, "{}: regular expression of {} bytes, {} are allowed",
+            where, pattern_.size(), kMaxPattern);
   const std::string translated = Translator(pattern_, where).run();
   const std::unique_ptr<pcre2_compile_context, void (*)(pcre2_compile_context*)> context(
       pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
@@ -159,10 +171,10 @@ Regex::Regex(std::string pattern, const std::string& where)
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
   int error = 0;
   PCRE2_SIZE at = 0;
-  code_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                              PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C |
-                                  PCRE2_USE_OFFSET_LIMIT,
-                              &error, &at, context.get());
+  code_->code = pcre2_compile(
+      reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT, &error, &at,
+      context.get());
   QKV_CHECK(code_->code, kFormat, "{}: regular expression {}: {} at byte {}", where, io::quote(pattern_),
             message_of(error), at);
   pcre2_jit_compile(code_->code, PCRE2_JIT_COMPLETE);  // where it cannot, matching is slower, not different
@@ -201,9 +213,12 @@ void Regex::find_all(std::string_view text, std::vector<Span>& out) const {
       const size_t begin = ends[0], end = ends[1];
       if (begin > end || end < start) break;  // \K in a look-around can end a match before its beginning
       out.push_back({static_cast<uint32_t>(begin), static_cast<uint32_t>(end)});
-      if (end > begin) start = end;
-      else if (end < text.size()) start = next_character(end);
-      else break;
+      if (end > begin)
+        start = end;
+      else if (end < text.size())
+        start = next_character(end);
+      else
+        break;
     }
     QKV_CHECK(!deadline.passed(), kValue,
               "regular expression {}: takes too long on a text of {} bytes (stopped at byte {})",

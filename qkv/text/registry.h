@@ -15,7 +15,8 @@
 
 namespace qkv::text {
 
-/// One line of a kind's registry: to add a normalizer, write its file and such a line in normalizers/registry.cc.
+/// One line of a kind's registry: to add a normalizer, write its file and such a line in
+/// normalizers/registry.cc.
 template <class Part>
 struct Maker {
   std::string_view type;

@@ -27,8 +27,8 @@ constexpr int64_t kMaxText = std::numeric_limits<int32_t>::max();
 void check_truncation(const io::Json& json, const std::string& where) {
   const int64_t max_length = io::get_int(json, "max_length", 0, kMaxText, where);
   const int64_t stride = io::get_int_or(json, "stride", 0, 0, kMaxText, where);
-  QKV_CHECK(stride == 0 || stride < max_length, kFormat, "{}: \"stride\" {} is not below \"max_length\" {}", where, stride,
-            max_length);
+  QKV_CHECK(stride == 0 || stride < max_length, kFormat, "{}: \"stride\" {} is not below \"max_length\" {}",
+            where, stride, max_length);
 }
 
 void check_padding(const io::Json& json, const std::string& where) {
@@ -41,7 +41,7 @@ void check_padding(const io::Json& json, const std::string& where) {
 }  // namespace
 
 struct Tokenizer::Parts {
-  NormalizerPtr normalizer;           // this and the others but the model may be null
+  NormalizerPtr normalizer;  // this and the others but the model may be null
   PreTokenizerPtr pre_tokenizer;
   ModelPtr model;
   PostProcessorPtr post_processor;
@@ -53,7 +53,8 @@ struct Tokenizer::Parts {
 
   /// Runs the steps up to the model: on_token(added token, begin, end) and on_words(words), in order.
   template <class OnToken, class OnWords>
-  void run(std::string_view text, bool traced, bool parse_special, OnToken&& on_token, OnWords&& on_words) const;
+  void run(std::string_view text, bool traced, bool parse_special, OnToken&& on_token,
+           OnWords&& on_words) const;
 
   std::vector<Token> encode(std::string_view text, bool traced, const EncodeOptions& options) const;
 
@@ -66,8 +67,8 @@ struct Tokenizer::Parts {
 template <class OnToken, class OnWords>
 void Tokenizer::Parts::run(std::string_view text, bool traced, bool parse_special, OnToken&& on_token,
                            OnWords&& on_words) const {
-  QKV_CHECK(static_cast<int64_t>(text.size()) <= kMaxText, kValue, "tokenizer: a text of {} bytes; {} are allowed",
-            text.size(), kMaxText);
+  QKV_CHECK(static_cast<int64_t>(text.size()) <= kMaxText, kValue,
+            "tokenizer: a text of {} bytes; {} are allowed", text.size(), kMaxText);
   const auto bad = utf8::first_invalid(text);
   QKV_CHECK(!bad, kValue, "tokenizer: the text is not UTF-8 at byte {} ({:#04x})", *bad,
             static_cast<unsigned char>(text[static_cast<size_t>(*bad)]));
@@ -93,7 +94,8 @@ void Tokenizer::Parts::run(std::string_view text, bool traced, bool parse_specia
   }
 }
 
-std::vector<Token> Tokenizer::Parts::encode(std::string_view text, bool traced, const EncodeOptions& options) const {
+std::vector<Token> Tokenizer::Parts::encode(std::string_view text, bool traced,
+                                            const EncodeOptions& options) const {
   std::vector<Token> out;
   std::vector<WordPiece> pieces;
   run(
@@ -111,7 +113,8 @@ std::vector<Token> Tokenizer::Parts::encode(std::string_view text, bool traced, 
           }
         }
       });
-  if (post_processor && options.add_special_tokens) post_processor->apply(out, static_cast<int64_t>(text.size()));
+  if (post_processor && options.add_special_tokens)
+    post_processor->apply(out, static_cast<int64_t>(text.size()));
   return out;
 }
 
@@ -146,7 +149,8 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_to
     const std::string* piece = parts_->piece(id);
     if (piece && !(skip_special_tokens && is_special(id))) pieces.push_back(*piece);
   }
-  const bool joined_by_spaces = parts_->decoder == nullptr;  // as the reference implementation does without one
+  const bool joined_by_spaces =
+      parts_->decoder == nullptr;  // as the reference implementation does without one
   if (parts_->decoder) pieces = parts_->decoder->apply(std::move(pieces));
   std::string out;
   for (size_t i = 0; i < pieces.size(); ++i) {
@@ -162,7 +166,8 @@ int64_t Tokenizer::vocab_size() const {
 
 std::string_view Tokenizer::piece(int32_t id) const {
   const std::string* piece = parts_->piece(id);
-  QKV_CHECK(piece, kValue, "tokenizer: no piece has the id {}; the vocabulary ends at {}", id, vocab_size() - 1);
+  QKV_CHECK(piece, kValue, "tokenizer: no piece has the id {}; the vocabulary ends at {}", id,
+            vocab_size() - 1);
   return *piece;
 }
 
@@ -184,7 +189,8 @@ bool Tokenizer::is_special(int32_t id) const {
 Tokenizer Tokenizer::from_json(std::string_view text, const std::string& where) {
   const io::Json json = io::parse_json(text, where);
   const std::string version = io::get_string_or(json, "version", "1.0", where);
-  QKV_CHECK(version == "1.0", kUnsupported, "{}: \"version\": needs \"1.0\", got {}", where, io::quote(version));
+  QKV_CHECK(version == "1.0", kUnsupported, "{}: \"version\": needs \"1.0\", got {}", where,
+            io::quote(version));
 
   auto parts = std::make_shared<Parts>();
   const auto given = [&](const char* key) { return io::has(json, key, where); };
@@ -200,14 +206,17 @@ Tokenizer Tokenizer::from_json(std::string_view text, const std::string& where) 
     const auto normalize = [&](const std::string& content) {
       return parts->normalize(TracedText::of(content, 0, static_cast<int64_t>(content.size()), false)).text;
     };
-    parts->added = AddedTokens::from_json(json["added_tokens"], parts->model->vocab(), normalize, at("added_tokens"));
+    parts->added =
+        AddedTokens::from_json(json["added_tokens"], parts->model->vocab(), normalize, at("added_tokens"));
   }
   if (given("truncation")) check_truncation(parts->truncation = json["truncation"], at("truncation"));
   if (given("padding")) check_padding(parts->padding = json["padding"], at("padding"));
   return Tokenizer(std::move(parts));
 }
 
-Tokenizer Tokenizer::load(const std::string& path) { return from_json(io::read_maybe_gz(path, kMaxFile), path); }
+Tokenizer Tokenizer::load(const std::string& path) {
+  return from_json(io::read_maybe_gz(path, kMaxFile), path);
+}
 
 std::string Tokenizer::to_json() const {
   const auto part = [](const auto& p) { return p ? p->to_json() : io::Json(); };

@@ -45,8 +45,9 @@ struct Token {
 /// utf8::repaired, if that is what you want). encode() takes time near linear in the text, whatever the text
 /// is. A Tokenizer is immutable and shared: copies are cheap, and any number of threads may use one at once.
 ///
-/// Throws Error: kFormat (a file that breaks the format; the message names `where` and the part), kUnsupported
-/// (a component that qkv does not know, by name), kValue (text that is not UTF-8, or more than 2 GiB of it).
+/// Throws Error: kFormat (a file that breaks the format; the message names `where` and the part),
+/// kUnsupported (a component that qkv does not know, by name), kValue (text that is not UTF-8, or more than 2
+/// GiB of it).
 class Tokenizer {
  public:
   /// `where` (a path, mostly) begins the messages of errors.

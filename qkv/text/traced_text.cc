@@ -73,7 +73,8 @@ void TextEdit::keep(size_t begin, size_t end) {
   new_.text.append(old_.text, begin, end - begin);
   if (!new_.traced) return;
   const auto first = old_.from.begin();
-  new_.from.insert(new_.from.end(), first + static_cast<ptrdiff_t>(begin), first + static_cast<ptrdiff_t>(end));
+  new_.from.insert(new_.from.end(), first + static_cast<ptrdiff_t>(begin),
+                   first + static_cast<ptrdiff_t>(end));
 }
 
 void TextEdit::put(std::string_view bytes, size_t begin, size_t end) {

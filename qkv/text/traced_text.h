@@ -25,8 +25,8 @@ struct TracedText {
   std::string text;
   std::vector<Span> from;  // one a byte, or none at all when not traced
   bool traced = false;
-  bool at_start = true;      // begins where the user's text begins
-  uint32_t source_end = 0;   // where what this is about ends in the user's text
+  bool at_start = true;     // begins where the user's text begins
+  uint32_t source_end = 0;  // where what this is about ends in the user's text
   int64_t max_bytes = 0;
 
   /// Bytes [begin, end) of the user's text, as they stand.

@@ -25,7 +25,8 @@ bool is_mark(utf8proc_category_t c) {
 // vowels and finals of Hangul; what is reordered has a combining class.
 bool starts_afresh(char32_t c) {
   if (c >= 0x1160 && c <= 0x11FF) return false;
-  return !is_mark(category(c)) && utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->combining_class == 0;
+  return !is_mark(category(c)) &&
+         utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->combining_class == 0;
 }
 
 }  // namespace
@@ -34,10 +35,9 @@ std::string normalized(std::string_view text, NormalForm form) {
   int options = UTF8PROC_STABLE | (composes(form) ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE);
   if (is_compatibility(form)) options |= UTF8PROC_COMPAT;
   utf8proc_uint8_t* result = nullptr;
-  const utf8proc_ssize_t size =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                   static_cast<utf8proc_ssize_t>(text.size()), &result,
-                   static_cast<utf8proc_option_t>(options));
+  const utf8proc_ssize_t size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                             static_cast<utf8proc_ssize_t>(text.size()), &result,
+                                             static_cast<utf8proc_option_t>(options));
   const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(result, std::free);
   QKV_CHECK(size >= 0, kValue, "unicode normalisation: {}", utf8proc_errmsg(size));
   return {reinterpret_cast<const char*>(result), static_cast<size_t>(size)};
@@ -67,7 +67,8 @@ void append_lower(std::string& out, char32_t c) {
 
 bool is_whitespace(char32_t c) {
   return (c >= 0x9 && c <= 0xD) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
 }
 
 bool is_numeric(char32_t c) {
@@ -77,7 +78,8 @@ bool is_numeric(char32_t c) {
 }
 
 bool is_punctuation(char32_t c) {
-  if (c < 0x80) return c > 0x20 && c < 0x7F && !(c >= '0' && c <= '9') && !((c | 32) >= 'a' && (c | 32) <= 'z');
+  if (c < 0x80)
+    return c > 0x20 && c < 0x7F && !(c >= '0' && c <= '9') && !((c | 32) >= 'a' && (c | 32) <= 'z');
   switch (category(c)) {
     case UTF8PROC_CATEGORY_PC:
     case UTF8PROC_CATEGORY_PD:
@@ -85,8 +87,10 @@ bool is_punctuation(char32_t c) {
     case UTF8PROC_CATEGORY_PE:
     case UTF8PROC_CATEGORY_PI:
     case UTF8PROC_CATEGORY_PF:
-    case UTF8PROC_CATEGORY_PO: return true;
-    default: return false;
+    case UTF8PROC_CATEGORY_PO:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -103,12 +107,14 @@ bool is_word(char32_t c) {
     case UTF8PROC_CATEGORY_PC:
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME: return true;
+    case UTF8PROC_CATEGORY_ME:
+      return true;
     // Circled and squared letters are Alphabetic though they are symbols (PropList.txt, Other_Alphabetic).
     case UTF8PROC_CATEGORY_SO:
-      return (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
-             (c >= 0x1F170 && c <= 0x1F189);
-    default: return c == 0x200C || c == 0x200D;  // Join_Control
+      return (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
+             (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
+    default:
+      return c == 0x200C || c == 0x200D;  // Join_Control
   }
 }
 

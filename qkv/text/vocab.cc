@@ -17,7 +17,7 @@ Vocab Vocab::from_json(const io::Json& json, const std::string& where) {
     QKV_CHECK(id.is_number_integer(), kFormat, "{}: the id of {} needs to be an integer, got {}", where,
               io::quote(piece), io::escape(io::dump_json(id)));
     QKV_CHECK(!id.is_number_unsigned() || id.get<uint64_t>() <= std::numeric_limits<int32_t>::max(), kFormat,
-              "{}: the id of {}, {}, is past 2147483647", where, io::quote(piece), id.get<uint64_t>());
+              "{}: the id of {}, {}, is not in 0..2147483647", where, io::quote(piece), id.get<uint64_t>());
     out.add(piece, id.get<int64_t>(), where);
   }
   return out;
@@ -34,7 +34,8 @@ void Vocab::add(std::string_view piece, int64_t id, const std::string& where) {
             "{}: the id of {}, {}, is not in 0..2147483647", where, io::quote(piece), id);
   QKV_CHECK(!ids_.contains(piece), kFormat, "{}: {} stands in the vocabulary twice", where, io::quote(piece));
   const auto [it, is_new] = pieces_.try_emplace(static_cast<int32_t>(id), nullptr);
-  QKV_CHECK(is_new, kFormat, "{}: {} and {} share the id {}", where, io::quote(*it->second), io::quote(piece), id);
+  QKV_CHECK(is_new, kFormat, "{}: {} and {} share the id {}", where, io::quote(*it->second), io::quote(piece),
+            id);
   storage_.emplace_back(piece);
   it->second = &storage_.back();
   ids_.emplace(storage_.back(), static_cast<int32_t>(id));

@@ -47,8 +47,10 @@ class ByteFallback final : public Decoder {
     std::string run;  // bytes not yet written
     const auto flush = [&] {
       if (run.empty()) return;
-      if (!utf8::first_invalid(run)) out.push_back(run);
-      else out.insert(out.end(), run.size(), "\uFFFD");  // one for each byte, valid parts included
+      if (!utf8::first_invalid(run))
+        out.push_back(run);
+      else
+        out.insert(out.end(), run.size(), "\uFFFD");  // one for each byte, valid parts included
       run.clear();
     };
     for (std::string& piece : pieces) {
@@ -71,7 +73,11 @@ class ByteFallback final : public Decoder {
 
 }  // namespace
 
-DecoderPtr make_byte_level_decoder(const io::Json&, const std::string&) { return std::make_unique<ByteLevel>(); }
-DecoderPtr make_byte_fallback(const io::Json&, const std::string&) { return std::make_unique<ByteFallback>(); }
+DecoderPtr make_byte_level_decoder(const io::Json&, const std::string&) {
+  return std::make_unique<ByteLevel>();
+}
+DecoderPtr make_byte_fallback(const io::Json&, const std::string&) {
+  return std::make_unique<ByteFallback>();
+}
 
 }  // namespace qkv::text

@@ -49,7 +49,9 @@ class Metaspace final : public Decoder {
     }
     return pieces;
   }
-  std::string piece_text(std::string piece) const override { return replaced(piece, options_.replacement, " "); }
+  std::string piece_text(std::string piece) const override {
+    return replaced(piece, options_.replacement, " ");
+  }
   io::Json to_json() const override { return metaspace_to_json(options_); }
 
  private:
@@ -60,7 +62,8 @@ constexpr size_t kMaxGrown = 16 << 20;
 
 class Replace final : public Decoder {
  public:
-  Replace(Pattern pattern, std::string content) : pattern_(std::move(pattern)), content_(std::move(content)) {}
+  Replace(Pattern pattern, std::string content)
+      : pattern_(std::move(pattern)), content_(std::move(content)) {}
   std::vector<std::string> apply(std::vector<std::string> pieces) const override {
     for (std::string& piece : pieces) piece = piece_text(std::move(piece));
     return pieces;
@@ -145,7 +148,8 @@ DecoderPtr make_replace_decoder(const io::Json& json, const std::string& where) 
 DecoderPtr make_fuse(const io::Json&, const std::string&) { return std::make_unique<Fuse>(); }
 
 DecoderPtr make_strip_decoder(const io::Json& json, const std::string& where) {
-  return std::make_unique<Strip>(get_character(json, "content", where), io::get_int(json, "start", 0, kMaxStrip, where),
+  return std::make_unique<Strip>(get_character(json, "content", where),
+                                 io::get_int(json, "start", 0, kMaxStrip, where),
                                  io::get_int(json, "stop", 0, kMaxStrip, where));
 }
 

@@ -28,14 +28,10 @@ DecoderPtr make_sequence(const io::Json& json, const std::string& where) {
 }
 
 constexpr Maker<Decoder> kMakers[] = {
-    {"ByteLevel", make_byte_level_decoder},
-    {"ByteFallback", make_byte_fallback},
-    {"BPEDecoder", make_bpe_decoder},
-    {"Metaspace", make_metaspace_decoder},
-    {"Replace", make_replace_decoder},
-    {"Fuse", make_fuse},
-    {"Strip", make_strip_decoder},
-    {"Sequence", make_sequence},
+    {"ByteLevel", make_byte_level_decoder}, {"ByteFallback", make_byte_fallback},
+    {"BPEDecoder", make_bpe_decoder},       {"Metaspace", make_metaspace_decoder},
+    {"Replace", make_replace_decoder},      {"Fuse", make_fuse},
+    {"Strip", make_strip_decoder},          {"Sequence", make_sequence},
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Byte-pair encoding: a word's characters, joined pair by pair in the order in which the pairs were learnt.
-// Sennrich, Haddow and Birch (2016), arXiv:1508.07909, section 3.2. Options and their quirks: the BPE model of
-// Hugging Face's tokenizers (tokenizers/src/models/bpe/model.rs, word.rs).
+// Sennrich, Haddow and Birch (2016), arXiv:1508.07909, section 3.2. Options and their quirks: the BPE model
+// of Hugging Face's tokenizers (tokenizers/src/models/bpe/model.rs, word.rs).
 
 #include <algorithm>
 #include <array>
@@ -83,8 +83,8 @@ class Bpe final : public Model {
   std::vector<std::pair<int32_t, int32_t>> merge_list_;  // for to_json
   BpeOptions options_;
   std::optional<int32_t> unk_id_;
-  std::array<int32_t, 256> byte_ids_;       // of "<0xHH>", -1 where there is none
-  std::array<int32_t, 0x180> latin_ids_;    // of single characters, among them the whole byte alphabet
+  std::array<int32_t, 256> byte_ids_;     // of "<0xHH>", -1 where there is none
+  std::array<int32_t, 0x180> latin_ids_;  // of single characters, among them the whole byte alphabet
   mutable WordCache cache_;
 };
 
@@ -95,7 +95,8 @@ Bpe::Bpe(Vocab vocab, const io::Json& merges, BpeOptions options, const std::str
     QKV_CHECK(unk_id_, kFormat, "{}: \"unk_token\" {} is not in the vocabulary", where,
               io::quote(*options_.unk_token));
   }
-  for (size_t b = 0; b < byte_ids_.size(); ++b) byte_ids_[b] = vocab_.id_of(fmt::format("<0x{:02X}>", b)).value_or(-1);
+  for (size_t b = 0; b < byte_ids_.size(); ++b)
+    byte_ids_[b] = vocab_.id_of(fmt::format("<0x{:02X}>", b)).value_or(-1);
   for (char32_t c = 0; c < latin_ids_.size(); ++c) {
     std::string character;
     utf8::append(character, c);
@@ -108,12 +109,14 @@ Bpe::Bpe(Vocab vocab, const io::Json& merges, BpeOptions options, const std::str
     if (merge.is_string()) {  // the old form, "a b"
       const std::string_view text = merge.get_ref<const std::string&>();
       const size_t space = text.find(' ');
-      QKV_CHECK(space != std::string_view::npos && text.find(' ', space + 1) == std::string_view::npos, kFormat,
-                "{}: merge {}: needs two pieces with one space between them, got {}", where, rank, io::quote(text));
+      QKV_CHECK(space != std::string_view::npos && text.find(' ', space + 1) == std::string_view::npos,
+                kFormat, "{}: merge {}: needs two pieces with one space between them, got {}", where, rank,
+                io::quote(text));
       add_merge(text.substr(0, space), text.substr(space + 1), rank, where);
     } else {
-      QKV_CHECK(merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string(), kFormat,
-                "{}: merge {}: needs two pieces, got {}", where, rank, io::escape(io::dump_json(merge)));
+      QKV_CHECK(merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string(),
+                kFormat, "{}: merge {}: needs two pieces, got {}", where, rank,
+                io::escape(io::dump_json(merge)));
       add_merge(merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>(), rank, where);
     }
   }
@@ -122,16 +125,17 @@ Bpe::Bpe(Vocab vocab, const io::Json& merges, BpeOptions options, const std::str
 void Bpe::add_merge(std::string_view left, std::string_view right, size_t rank, const std::string& where) {
   const auto known = [&](std::string_view piece) {
     const auto id = vocab_.id_of(piece);
-    QKV_CHECK(id, kFormat, "{}: merge {} ({} + {}): {} is not in the vocabulary", where, rank, io::quote(left),
-              io::quote(right), io::quote(piece));
+    QKV_CHECK(id, kFormat, "{}: merge {} ({} + {}): {} is not in the vocabulary", where, rank,
+              io::quote(left), io::quote(right), io::quote(piece));
     return *id;
   };
   QKV_CHECK(!left.empty() && !right.empty(), kFormat, "{}: merge {}: one of {} and {} is empty", where, rank,
             io::quote(left), io::quote(right));
-  // The prefix that marks pieces inside a word ("##") vanishes where such a piece is joined to the one before.
+  // The prefix that marks pieces inside a word ("##") vanishes where such a piece is joined to the one
+  // before.
   const std::string& prefix = options_.continuing_subword_prefix;
-  QKV_CHECK(right.size() >= prefix.size(), kFormat, "{}: merge {}: {} is shorter than the prefix {}", where, rank,
-            io::quote(right), io::quote(prefix));
+  QKV_CHECK(right.size() >= prefix.size(), kFormat, "{}: merge {}: {} is shorter than the prefix {}", where,
+            rank, io::quote(right), io::quote(prefix));
   const int32_t left_id = known(left), right_id = known(right);
   const int32_t id = known(std::string(left).append(right.substr(prefix.size())));
   merges_.set(left_id, right_id, {static_cast<int32_t>(rank), id});
@@ -192,8 +196,8 @@ void Bpe::split_into_characters(std::string_view word, std::vector<Symbol>& symb
 void Bpe::merge_all(std::vector<Symbol>& symbols) const {
   struct Candidate {
     Merge merge;
-    int32_t at;             // the left symbol
-    int32_t left, right;    // ids, to see whether the pair is still there
+    int32_t at;           // the left symbol
+    int32_t left, right;  // ids, to see whether the pair is still there
   };
   const auto later = [](const Candidate& a, const Candidate& b) {
     return a.merge.rank != b.merge.rank ? a.merge.rank > b.merge.rank : a.at > b.at;
@@ -259,7 +263,8 @@ void Bpe::tokenize(std::string_view word, std::vector<WordPiece>& out) const {
 
 io::Json Bpe::to_json() const {
   const auto text_or_null = [](const std::string& s) { return s.empty() ? io::Json() : io::Json(s); };
-  // Merges as "a b" are read by every release of every reader; the newer ["a", "b"] only where a space forces it.
+  // Merges as "a b" are read by every release of every reader; the newer ["a", "b"] only where a space forces
+  // it.
   const bool old_form = std::none_of(merge_list_.begin(), merge_list_.end(), [&](const auto& m) {
     return vocab_.piece(m.first)->find(' ') != std::string::npos ||
            vocab_.piece(m.second)->find(' ') != std::string::npos;
@@ -289,7 +294,8 @@ ModelPtr make_bpe(const io::Json& json, const std::string& where) {
   };
   if (io::has(json, "dropout", where)) {
     QKV_CHECK(io::get_number(json, "dropout", 0, 1, where) == 0, kUnsupported,
-              "{}: \"dropout\" {}: qkv merges every pair; needs null or 0", where, json["dropout"].get<double>());
+              "{}: \"dropout\" {}: qkv merges every pair; needs null or 0", where,
+              json["dropout"].get<double>());
   }
   BpeOptions options;
   if (io::has(json, "unk_token", where)) options.unk_token = io::get_string(json, "unk_token", where);

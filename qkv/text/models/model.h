@@ -17,7 +17,8 @@ struct WordPiece {
   uint32_t begin = 0, end = 0;
 };
 
-/// BPE of tokenizer.json. To add another (WordPiece, Unigram): its file here and a line in models/registry.cc.
+/// BPE of tokenizer.json. To add another (WordPiece, Unigram): its file here and a line in
+/// models/registry.cc.
 class Model {
  public:
   virtual ~Model() = default;
@@ -29,8 +30,8 @@ class Model {
 
 using ModelPtr = std::unique_ptr<const Model>;
 
-/// Error kFormat (a field is missing or wrong) or kUnsupported (no such type), beginning with `where`. Old files
-/// leave "type" out: merges then mean BPE.
+/// Error kFormat (a field is missing or wrong) or kUnsupported (no such type), beginning with `where`. Old
+/// files leave "type" out: merges then mean BPE.
 ModelPtr model_from_json(const io::Json& json, const std::string& where);
 
 // The makers behind the registry.

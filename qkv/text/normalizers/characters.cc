@@ -29,8 +29,10 @@ class UnicodeNormalizer final : public Normalizer {
     const auto write_until = [&](size_t end) {
       if (end == piece) return;
       const std::string_view old = std::string_view(text.text).substr(piece, end - piece);
-      if (is_ascii(old)) edit.keep(piece, end);
-      else edit.put(unicode::normalized(old, form_), piece, end);
+      if (is_ascii(old))
+        edit.keep(piece, end);
+      else
+        edit.put(unicode::normalized(old, form_), piece, end);
       piece = end;
     };
     utf8::for_each(text.text, [&](char32_t c, size_t begin, size_t) {

@@ -37,7 +37,8 @@ class Strip final : public Normalizer {
 
 class Replace final : public Normalizer {
  public:
-  Replace(Pattern pattern, std::string content) : pattern_(std::move(pattern)), content_(std::move(content)) {}
+  Replace(Pattern pattern, std::string content)
+      : pattern_(std::move(pattern)), content_(std::move(content)) {}
 
   TracedText apply(TracedText text) const override {
     std::vector<Span> places;
@@ -84,7 +85,8 @@ class Prepend final : public Normalizer {
 }  // namespace
 
 NormalizerPtr make_strip(const io::Json& json, const std::string& where) {
-  return std::make_unique<Strip>(io::get_bool(json, "strip_left", where), io::get_bool(json, "strip_right", where));
+  return std::make_unique<Strip>(io::get_bool(json, "strip_left", where),
+                                 io::get_bool(json, "strip_right", where));
 }
 
 NormalizerPtr make_replace(const io::Json& json, const std::string& where) {

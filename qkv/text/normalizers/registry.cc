@@ -20,13 +20,20 @@ class Sequence final : public Normalizer {
 };
 
 NormalizerPtr make_sequence(const io::Json& json, const std::string& where) {
-  return std::make_unique<Sequence>(make_parts<Normalizer>(json, "normalizers", where, &normalizer_from_json));
+  return std::make_unique<Sequence>(
+      make_parts<Normalizer>(json, "normalizers", where, &normalizer_from_json));
 }
 
 constexpr Maker<Normalizer> kMakers[] = {
-    {"NFC", make_nfc},     {"NFD", make_nfd},         {"NFKC", make_nfkc},
-    {"NFKD", make_nfkd},   {"Lowercase", make_lowercase}, {"Strip", make_strip},
-    {"Replace", make_replace}, {"Prepend", make_prepend},   {"Sequence", make_sequence},
+    {"NFC", make_nfc},
+    {"NFD", make_nfd},
+    {"NFKC", make_nfkc},
+    {"NFKD", make_nfkd},
+    {"Lowercase", make_lowercase},
+    {"Strip", make_strip},
+    {"Replace", make_replace},
+    {"Prepend", make_prepend},
+    {"Sequence", make_sequence},
 };
 
 }  // namespace

@@ -19,11 +19,12 @@ class Sequence final : public PostProcessor {
 };
 
 PostProcessorPtr make_sequence(const io::Json& json, const std::string& where) {
-  return std::make_unique<Sequence>(make_parts<PostProcessor>(json, "processors", where, &post_processor_from_json));
+  return std::make_unique<Sequence>(
+      make_parts<PostProcessor>(json, "processors", where, &post_processor_from_json));
 }
 
-// Trims white space from offsets in the reference implementation, adds no tokens. Our offsets cover every byte,
-// so there is nothing to do but to keep it in the file.
+// Trims white space from offsets in the reference implementation, adds no tokens. Our offsets cover every
+// byte, so there is nothing to do but to keep it in the file.
 class ByteLevel final : public PostProcessor {
  public:
   explicit ByteLevel(io::Json json) : json_(std::move(json)) {}
@@ -34,7 +35,9 @@ class ByteLevel final : public PostProcessor {
   io::Json json_;
 };
 
-PostProcessorPtr make_byte_level(const io::Json& json, const std::string&) { return std::make_unique<ByteLevel>(json); }
+PostProcessorPtr make_byte_level(const io::Json& json, const std::string&) {
+  return std::make_unique<ByteLevel>(json);
+}
 
 constexpr Maker<PostProcessor> kMakers[] = {
     {"TemplateProcessing", make_template_processing},

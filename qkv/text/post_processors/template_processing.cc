@@ -30,7 +30,8 @@ class TemplateProcessing final : public PostProcessor {
         QKV_CHECK(specials.contains(token), kFormat, "{} is missing", what);
         for (const io::Json& id : io::get_array(specials[token], "ids", what))
           (after ? after_ : before_)
-              .push_back(static_cast<int32_t>(io::as_int(id, 0, std::numeric_limits<int32_t>::max(), "an id", what)));
+              .push_back(static_cast<int32_t>(
+                  io::as_int(id, 0, std::numeric_limits<int32_t>::max(), "an id", what)));
       }
     }
     QKV_CHECK(after, kFormat, "{}: \"single\": the sequence A is missing", where);

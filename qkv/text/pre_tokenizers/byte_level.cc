@@ -9,11 +9,11 @@ namespace qkv::text {
 
 namespace {
 
-// openai/gpt-2, encoder.py: contractions, then letters, digits and the rest, each with at most one space before.
-// The look-ahead leaves the last of several spaces to the word that follows.
+// openai/gpt-2, encoder.py: contractions, then letters, digits and the rest, each with at most one space
+// before. The look-ahead leaves the last of several spaces to the word that follows.
 const Regex& gpt2_words() {
-  static const Regex regex(
-      R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", "ByteLevel");
+  static const Regex regex(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
+                           "ByteLevel");
   return regex;
 }
 
@@ -31,8 +31,9 @@ class ByteLevel final : public PreTokenizer {
     }
     if (use_regex_) {
       const Regex& regex = gpt2_words();
-      split_words(words, [&](std::string_view w, std::vector<Span>& m) { regex.find_all(w, m); },
-                  SplitBehavior::kIsolated);
+      split_words(
+          words, [&](std::string_view w, std::vector<Span>& m) { regex.find_all(w, m); },
+          SplitBehavior::kIsolated);
     }
     rewrite_words(words, [](std::string_view word, size_t begin, TextEdit& edit) {
       for (size_t i = 0; i < word.size(); ++i)

@@ -21,8 +21,8 @@ struct Words {
   }
 };
 
-/// ByteLevel, Split, Metaspace, WhitespaceSplit, Whitespace, Digits, Punctuation and Sequence of tokenizer.json.
-/// Thread-safe.
+/// ByteLevel, Split, Metaspace, WhitespaceSplit, Whitespace, Digits, Punctuation and Sequence of
+/// tokenizer.json. Thread-safe.
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;

@@ -12,7 +12,9 @@ class Sequence final : public PreTokenizer {
   void apply(Words& words) const override {
     for (const auto& part : parts_) part->apply(words);
   }
-  io::Json to_json() const override { return {{"type", "Sequence"}, {"pretokenizers", parts_to_json(parts_)}}; }
+  io::Json to_json() const override {
+    return {{"type", "Sequence"}, {"pretokenizers", parts_to_json(parts_)}};
+  }
 
  private:
   std::vector<PreTokenizerPtr> parts_;

@@ -5,8 +5,8 @@
 
 namespace qkv::text {
 
-/// write(word, begin, edit) writes the new spelling of each word; `begin` is where it lies in the old text, for
-/// edit.keep and edit.put. What lies in no word is left out of the new text.
+/// write(word, begin, edit) writes the new spelling of each word; `begin` is where it lies in the old text,
+/// for edit.keep and edit.put. What lies in no word is left out of the new text.
 template <class Write>
 void rewrite_words(Words& words, Write&& write) {
   TextEdit edit(words.text);

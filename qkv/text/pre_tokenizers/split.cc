@@ -53,22 +53,28 @@ void join(const std::vector<Piece>& pieces, SplitBehavior behavior, std::vector<
       break;
     case SplitBehavior::kContiguous:
       for (const Piece& p : pieces) {
-        if (p.match == previous_match && out.size() > first) out.back().end = p.span.end;
-        else out.push_back(p.span);
+        if (p.match == previous_match && out.size() > first)
+          out.back().end = p.span.end;
+        else
+          out.push_back(p.span);
         previous_match = p.match;
       }
       break;
     case SplitBehavior::kMergedWithPrevious:
       for (const Piece& p : pieces) {
-        if (p.match && !previous_match && out.size() > first) out.back().end = p.span.end;
-        else out.push_back(p.span);
+        if (p.match && !previous_match && out.size() > first)
+          out.back().end = p.span.end;
+        else
+          out.push_back(p.span);
         previous_match = p.match;
       }
       break;
     case SplitBehavior::kMergedWithNext:
       for (auto p = pieces.rbegin(); p != pieces.rend(); ++p) {
-        if (p->match && !previous_match && out.size() > first) out.back().begin = p->span.begin;
-        else out.push_back(p->span);
+        if (p->match && !previous_match && out.size() > first)
+          out.back().begin = p->span.begin;
+        else
+          out.push_back(p->span);
         previous_match = p->match;
       }
       std::reverse(out.begin() + static_cast<ptrdiff_t>(first), out.end());
@@ -81,10 +87,15 @@ class Split final : public PreTokenizer {
   Split(Pattern pattern, SplitBehavior behavior, bool invert)
       : pattern_(std::move(pattern)), behavior_(behavior), invert_(invert) {}
   void apply(Words& words) const override {
-    split_words(words, [&](std::string_view w, std::vector<Span>& m) { pattern_.find_all(w, m); }, behavior_, invert_);
+    split_words(
+        words, [&](std::string_view w, std::vector<Span>& m) { pattern_.find_all(w, m); }, behavior_,
+        invert_);
   }
   io::Json to_json() const override {
-    return {{"type", "Split"}, {"pattern", pattern_.to_json()}, {"behavior", name(behavior_)}, {"invert", invert_}};
+    return {{"type", "Split"},
+            {"pattern", pattern_.to_json()},
+            {"behavior", name(behavior_)},
+            {"invert", invert_}};
   }
 
  private:
@@ -127,8 +138,10 @@ class Whitespace final : public PreTokenizer {
       utf8::for_each(word, [&](char32_t c, size_t begin, size_t end) {
         const int kind = unicode::is_word(c) ? 1 : unicode::is_whitespace(c) ? 0 : 2;
         if (kind != 0) {
-          if (kind == last) matches.back().end = static_cast<uint32_t>(end);
-          else matches.push_back({static_cast<uint32_t>(begin), static_cast<uint32_t>(end)});
+          if (kind == last)
+            matches.back().end = static_cast<uint32_t>(end);
+          else
+            matches.push_back({static_cast<uint32_t>(begin), static_cast<uint32_t>(end)});
         }
         last = kind;
       });
@@ -143,9 +156,10 @@ class Whitespace final : public PreTokenizer {
 SplitBehavior split_behavior_from(const std::string& text, const std::string& where) {
   for (const auto& [behavior, known] : kBehaviors)
     if (text == known) return behavior;
-  throw_error(ErrorCode::kUnsupported,
-              "{}: \"behavior\": needs Removed, Isolated, Contiguous, MergedWithPrevious or MergedWithNext, got {}",
-              where, io::quote(text));
+  throw_error(
+      ErrorCode::kUnsupported,
+      "{}: \"behavior\": needs Removed, Isolated, Contiguous, MergedWithPrevious or MergedWithNext, got {}",
+      where, io::quote(text));
 }
 
 const char* name(SplitBehavior behavior) {
@@ -183,7 +197,9 @@ PreTokenizerPtr make_whitespace_split(const io::Json&, const std::string&) {
                                         io::Json{{"type", "WhitespaceSplit"}});
 }
 
-PreTokenizerPtr make_whitespace(const io::Json&, const std::string&) { return std::make_unique<Whitespace>(); }
+PreTokenizerPtr make_whitespace(const io::Json&, const std::string&) {
+  return std::make_unique<Whitespace>();
+}
 
 PreTokenizerPtr make_digits(const io::Json& json, const std::string& where) {
   const bool individual = io::get_bool(json, "individual_digits", where);
