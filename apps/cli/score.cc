@@ -235,6 +235,15 @@ CLI::Validator checked(Parse parse, const std::string& description) {
       description);
 }
 
+// CLI11 reads "-1" into an unsigned number as 2^64 - 1.
+CLI::Validator not_negative() {
+  return CLI::Validator(
+      [](std::string& value) -> std::string {
+        return value.starts_with('-') ? fmt::format("is {}, needs a number from 0 on", value) : "";
+      },
+      "");
+}
+
 CLI::App* add_metric(CLI::App& score, const std::string& name, const std::string& about,
                      const std::shared_ptr<Options>& o) {
   CLI::App* app = score.add_subcommand(name, about);
@@ -254,9 +263,7 @@ CLI::App* add_metric(CLI::App& score, const std::string& name, const std::string
   app->add_option("--n-bootstrap", o->n_bootstrap, "bootstrap resamples")
       ->check(CLI::Range(2, 1000000))
       ->capture_default_str();
-  app->add_option("--seed", o->seed, "of all resampling")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  app->add_option("--seed", o->seed, "of all resampling")->check(not_negative())->capture_default_str();
   auto* paired = app->add_option("--paired", o->others,
                                  "compare with these translations: a paired test; may be given again")
                      ->type_name("FILE")

@@ -113,6 +113,14 @@ TEST(ChrfPlusPlus, AddsWordsToTheMean) {
   EXPECT_EQ(s.name, "chrF2++");
 }
 
+// By hand, orders 1 to 3 over both sentences: matches 6, 4, 2; in the references 6, 4, 2; in the hypotheses
+// 6 + 4, 5 + 3 and 0 + 2, for "ab" has no three characters to miss.
+TEST(Chrf, DoesNotCountOrdersTheReferenceIsTooShortFor) {
+  const double precision = (0.6 + 0.5 + 1.0) / 3;
+  EXPECT_NEAR(corpus_chrf(Lines{"abcdef", "abcd"}, {{"ab", "abcd"}}, {.char_order = 3, .beta = 1}).score,
+              100 * 2 * precision / (precision + 1), 1e-9);
+}
+
 // sacreBLEU issue 124 keeps "(hi" together.
 TEST(ChrfPlusPlus, PartsOnePunctuationMarkFromAWord) {
   EXPECT_EQ(chrf_words("(hi) \"yes\" -no a. ; é! ..."),

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "qkv/scores/ter_edits.h"
@@ -98,6 +99,39 @@ TEST(TranslationEdits, AMoveCostsOneWhateverItsLength) {
   EXPECT_EQ(edits("bcda", "abcd"), 1);
   EXPECT_EQ(edits("abXcd", "abcd"), 1);
   EXPECT_EQ(edits("cdab", "abXcd"), 2);
+}
+
+// Letters as words, moved, replaced and dropped at random. The numbers are those of sacreBLEU's algorithm
+// (sacrebleu/metrics/lib_ter.py, run in Python): in so small an alphabet most moves tie with others, so a
+// wrong order among equals shows.
+TEST(TranslationEdits, BreakTiesAsSacrebleu) {
+  const std::vector<std::tuple<std::string, std::string, int64_t>> cases = {
+      {"acbaaca", "bcbbccaa", 4},
+      {"aadbcacad", "daccbcaaad", 3},
+      {"bccddadaac", "ddabccaccada", 4},
+      {"cabbbdeaebdc", "cabbdeeaabbdca", 4},
+      {"aaaaecbbecdddd", "ebddeadaaaaecbdc", 8},
+      {"fcafadfefeafebeca", "fffeebeaadcfcaaefa", 7},
+      {"edddfeeadfcdfecead", "cdfcdffedddeaeeacead", 5},
+      {"fhhdgddgafdfdgeabedcc", "fhhdfgedgddgdfdcchfabe", 7},
+      {"adacabcccabcdbacdcbbbab", "acccabddbacbbaadacabbdcb", 5},
+      {"dbggchdagffdhdebbbdefeafb", "dbggchhdagfhfdbbddgbefeafb", 4},
+      {"hcciiciiieegdihhjeiciijdec", "chciihhjbdhiieiciiieegjdecii", 8},
+      {"decabdeacbfacabbfcbedadfeafbca", "decabdeacbfaabbbafccfcbedadfea", 4},
+      {"cadlgilkfcffdddbcdclbegbgcdgkib", "cdlkfcfjfdddbcdclbegbggilcdgkkab", 4},
+      {"bdcfcbaaffagdfchbbfhgfdcgdghcbafbgd", "bdccebachbbfghgfgdfaadcghffgdcbafbgd", 8},
+      {"fdgijbhgjchdbgjabjbdchgiadgabeefiibgiii", "fdgjcibgihdbgjabjbdehgiadgabeeefiiigijbh", 7},
+      {"dcedeccbdfdecdfcecfcffacaabeafadaefcabddcba", "dcedeccecdfcecfffcaabeafbdfdacfdaefcabdfdcba", 4},
+      {"ckjhjfekjkgfliclbhcdhbieijfeejkljjdkedddikdkak", "bfhckghjekjkgflicelcdhbieijfeejkljljdkedddikdkak",
+       7},
+      {"fhhfdffhcbbcdhgegcfcfecfhheabdbbhhfhffbbdfffgehfecdfhe",
+       "fhhfdffhcbbhdhgegcfcfecgfbhfbbghheabedbehfecdfffbfhehehf", 13},
+      {"edieakgdlhigejifbeaicjlebbfbakkcblkfhgfffkchhilbljaagkfagbhika",
+       "eadiaicjeakgbjieibfbelbfbakkcblkgdldhifhgfffkchhilbljagkfagbhika", 11},
+      {"cahajhafbdccgfijdjjidhcegciihehgfibhdgadcgiieahdahfhdgjcfcicjeiiacjcead",
+       "cahajhafbdcfdjdjhjidhcegceiihehgfibhdgadcgiieadahfhdgjcgcfceicjeiiacjcad", 5},
+  };
+  for (const auto& [hyp, ref, expected] : cases) EXPECT_EQ(edits(hyp, ref), expected) << hyp << " " << ref;
 }
 
 TEST(TranslationEdits, SurviveVeryDifferentLengths) {
