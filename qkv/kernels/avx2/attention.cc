@@ -1,7 +1,24 @@
+#include "qkv/kernels/simd/attention.h"
+
+#include "qkv/kernels/simd/vec_avx2.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {
+namespace avx2 {
 
-void extend_attention_avx2(Table& /*table*/) {}  // none yet: the definitions in ref/ stay
+inline Vec keep_bits(uint32_t bits, Vec x) {
+  const __m256i lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes), lanes);
+  return keep(Mask{_mm256_castsi256_ps(set)}, x);
+}
+inline uint32_t bits_of(Mask mask) { return static_cast<uint32_t>(_mm256_movemask_ps(mask.m)); }
+
+}  // namespace avx2
+
+void extend_attention_avx2(Table& table) {
+  using namespace avx2;
+  table.f32.attention = simd::Attention<Vec, Words, HalvesAtLeast, float>::all();
+  table.bf16.attention = simd::Attention<Vec, Words, HalvesAtLeast, bfloat16>::all();
+}
 
 }  // namespace qkv::kernels
