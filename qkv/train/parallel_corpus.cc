@@ -32,7 +32,7 @@ std::vector<std::string> read_text_lines(const std::string& path) {
     std::string_view line = left.substr(0, end);
     left.remove_prefix(end == std::string_view::npos ? left.size() : end + 1);
     if (line.ends_with('\r')) line.remove_suffix(1);
-    if (const auto bad = text::first_invalid_utf8(line))
+    if (const auto bad = utf8::first_invalid(line))
       throw_error(ErrorCode::kFormat, "{}: line {} is not UTF-8 at byte {}; convert it first, for example with iconv -t UTF-8",
                   path, lines.size() + 1, *bad + 1);
     lines.emplace_back(line);
