@@ -81,7 +81,7 @@ Validation TranslationTrainee::validate() {
     const Translator translator(model_, translate);
     std::vector<std::string> hypotheses;
     for (const Translation& t : translator.translate(sample_sources_)) hypotheses.push_back(t.text());
-    v.score = bleu_of(hypotheses, sample_references_, options_.bleu_tokenize);
+    v.score = scores::corpus_bleu(hypotheses, {sample_references_}, {.tokenize = scores::parse_bleu_tokenizer(options_.bleu_tokenize)}).score;
     v.has_score = true;
   }
   return v;
