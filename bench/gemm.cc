@@ -2,11 +2,12 @@
 //
 //   bench/gemm [--isa avx512] [--dtype bf16] [--shape m,k,n] [--seconds 0.2]
 //
-// `peak` is what the family's multiply instruction reaches on registers with the same kind of data, measured
-// in the same process; `share` is gflops over it. Times are the best of many calls: other work on the machine
-// only ever adds.
+// Times are the best of many calls, in CPU time: other work on the machine only ever adds. Weights are packed
+// from float masters [n, k], rows from activations [k, n]; the transposition is of a [m, k].
 
-#include <chrono>
+#include <time.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -27,18 +28,25 @@ struct Shape {
   int64_t m, k, n;
 };
 
+/// CPU time of this thread: what other programs take of the core is not counted.
 double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 template <class F>
 double best_seconds(double budget, F&& f) {
   f();
+  double begin = now();
+  f();
+  // The clock itself takes part of a microsecond: short calls are timed many together.
+  const int calls = std::max(1, static_cast<int>(1e-4 / std::max(1e-7, now() - begin)));
   double best = 1e9;
   for (const double end = now() + budget; now() < end;) {
-    const double begin = now();
-    f();
-    best = std::min(best, now() - begin);
+    begin = now();
+    for (int i = 0; i < calls; ++i) f();
+    best = std::min(best, (now() - begin) / calls);
   }
   return best;
 }

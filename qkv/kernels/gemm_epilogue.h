@@ -14,38 +14,42 @@ template <class Vec, class Narrow, class F, class T>
 void finish_as(const Gemm<T>& g, const float* sums, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
                int64_t cols) noexcept {
   constexpr int64_t kLanes = Vec::kLanes;
+  const float* const bias = g.bias ? g.bias + col0 : nullptr;
+  const int64_t ldc = g.ldc, first = row0 * ldc + col0;
+  T* c = g.c ? g.c + first : nullptr;
+  T* pre = g.pre ? g.pre + first : nullptr;
+  float* c_acc = g.c_acc ? g.c_acc + first : nullptr;
+  // `n` is nothing for a whole vector, else the number of columns left.
+  const auto vector = [&](int64_t j, auto... n) __attribute__((always_inline)) {
+    Vec x = Vec::load(sums + j);
+    if (bias) x = x + Vec::load(bias + j, n...);
+    if (pre) Narrow::store(pre + j, x, n...);
+    const Vec y = F::value(x);
+    if (c)
+      Narrow::store(c + j, y, n...);
+    else
+      y.store(c_acc + j, n...);
+  };
   for (int64_t i = 0; i < rows; ++i) {
-    const float* x_row = sums + i * ld;
-    const int64_t at = (row0 + i) * g.ldc + col0;
-    for (int64_t j = 0; j < cols; j += kLanes) {
-      const int64_t n = cols - j;
-      Vec x = Vec::load(x_row + j);
-      if (n >= kLanes) {
-        if (g.accumulate) {
-          (Vec::load(g.c_acc + at + j) + x).store(g.c_acc + at + j);
-          continue;
-        }
-        if (g.bias) x = x + Vec::load(g.bias + col0 + j);
-        if (g.pre) Narrow::store(g.pre + at + j, x);
-        const Vec y = F::value(x);
-        if (g.c)
-          Narrow::store(g.c + at + j, y);
-        else
-          y.store(g.c_acc + at + j);
-      } else {
-        if (g.accumulate) {
-          (Vec::load(g.c_acc + at + j, n) + x).store(g.c_acc + at + j, n);
-          continue;
-        }
-        if (g.bias) x = x + Vec::load(g.bias + col0 + j, n);
-        if (g.pre) Narrow::store(g.pre + at + j, x, n);
-        const Vec y = F::value(x);
-        if (g.c)
-          Narrow::store(g.c + at + j, y, n);
-        else
-          y.store(g.c_acc + at + j, n);
-      }
-    }
+    int64_t j = 0;
+    for (; j + kLanes <= cols; j += kLanes) vector(j);
+    if (j < cols) vector(j, cols - j);
+    sums += ld;
+    if (c) c += ldc;
+    if (pre) pre += ldc;
+    if (c_acc) c_acc += ldc;
+  }
+}
+
+/// c_acc += sums.
+template <class Vec, class T>
+void add_up(const Gemm<T>& g, const float* sums, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
+            int64_t cols) noexcept {
+  float* c = g.c_acc + row0 * g.ldc + col0;
+  for (int64_t i = 0; i < rows; ++i, c += g.ldc, sums += ld) {
+    int64_t j = 0;
+    for (; j + Vec::kLanes <= cols; j += Vec::kLanes) (Vec::load(c + j) + Vec::load(sums + j)).store(c + j);
+    if (j < cols) (Vec::load(c + j, cols - j) + Vec::load(sums + j)).store(c + j, cols - j);
   }
 }
 
@@ -63,6 +67,7 @@ struct NarrowByVec {
 template <class Vec, class Narrow, class T>
 void finish(const Gemm<T>& g, const float* sums, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
             int64_t cols) noexcept {
+  if (g.accumulate) return add_up<Vec>(g, sums, ld, row0, rows, col0, cols);
   const auto as = [&]<class F>(F) { finish_as<Vec, Narrow, F>(g, sums, ld, row0, rows, col0, cols); };
   switch (g.activation) {
     case Activation::kNone:
