@@ -43,6 +43,8 @@ struct Softmax {
   // Exponentials are kept in y where y can hold them, in a buffer on the stack where that suffices, and else
   // computed twice.
   static constexpr int64_t kBuffer = 4096;
+  // For cross-entropy 128 KiB of stack and of L2: with bfloat16 gradients 0.16 instead of 0.31 ns an element.
+  static constexpr int64_t kVocabulary = 32768;
 
   [[gnu::flatten]] static void softmax(int64_t rows, int64_t d, const T* x, T* y) noexcept {
     alignas(64) float buffer[sizeof(T) == 4 ? 1 : kBuffer];
@@ -83,10 +85,13 @@ struct Softmax {
   [[gnu::flatten]] static float cross_entropy(int64_t n, const float* logits, int64_t target, float smoothing,
                                               float scale, T* dlogits, float* nll) noexcept {
     const float m = row_max(n, logits);
+    alignas(64) float buffer[sizeof(T) == 4 ? 1 : kVocabulary];
     float* kept = nullptr;
-    if constexpr (sizeof(T) == 4) kept = dlogits;
-    const float at_target =
-        logits[target] - m;  // dlogits may overwrite nothing of logits, but is written first
+    if constexpr (sizeof(T) == 4)
+      kept = dlogits;
+    else if (dlogits && n <= kVocabulary)
+      kept = buffer;
+    const float at_target = logits[target] - m;
     const float sum = exp_sum(n, logits, m, kept);
     const float log_sum = first_lane(log(V::set(sum)));
     *nll = log_sum - at_target;
