@@ -39,6 +39,15 @@ function(qkv_folder name)
     endif()
   endforeach()
 
+  # x.cc that embeds x.html, x.css or x.js (by .incbin) is rebuilt when they change.
+  foreach(source ${sources})
+    string(REGEX REPLACE "\\.cc$" "" stem ${source})
+    file(GLOB embedded CONFIGURE_DEPENDS ${stem}.html ${stem}.css ${stem}.js)
+    if(embedded)
+      set_source_files_properties(${source} PROPERTIES OBJECT_DEPENDS "${embedded}")
+    endif()
+  endforeach()
+
   if(QKV_TESTS AND tests)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE qkv_${name} GTest::gtest GTest::gtest_main)
