@@ -95,9 +95,9 @@ void blocked_forward(const Problem<T>& p, const Result<T>& result) {
   const int64_t n = static_cast<int64_t>(p.sequences.size()) * p.heads.kv_heads();
   const int64_t pieces = threads() == 1 ? 1 : ceil_div(4 * threads(), std::max<int64_t>(1, n));
   const std::vector<Item> items = cut(p, [](const Sequence<T>& s) { return s.q_len; }, pieces);
-  parallel_items(static_cast<int64_t>(items.size()), [&](int64_t i) {
+  for_each_item(p, items, [&](const Item& item) {
     BlockedForward<T> forward(p, result);
-    forward.run(items[i]);
+    forward.run(item);
     count_flops(forward.flops);
   });
 }

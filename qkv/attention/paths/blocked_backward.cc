@@ -171,9 +171,9 @@ class BlockedBackward {
 
 template <class T>
 void run_items(const Problem<T>& p, const Gradients<T>& g, Wants wants, const std::vector<Item>& items) {
-  parallel_items(static_cast<int64_t>(items.size()), [&](int64_t i) {
+  for_each_item(p, items, [&](const Item& item) {
     BlockedBackward<T> backward(p, g, wants);
-    backward.run(items[i], wants);
+    backward.run(item, wants);
     count_flops(backward.flops);
   });
 }

@@ -33,6 +33,18 @@ std::vector<Item> cut(const Problem<T>& p, Length&& length, int64_t pieces) {
   return items;
 }
 
+/// run(item) for all, over the threads where the work is worth waking them.
+template <class T, class Run>
+void for_each_item(const Problem<T>& p, const std::vector<Item>& items, Run&& run) {
+  int64_t work = 0;
+  for (const Sequence<T>& s : p.sequences) work += s.q_len * s.kv_len * p.heads.n_heads * (p.width + p.d_v());
+  constexpr int64_t kWorthAThread = 1 << 16;  // multiply-adds: a few microseconds, as a fork costs
+  if (work < kWorthAThread)
+    for (const Item& item : items) run(item);
+  else
+    parallel_items(static_cast<int64_t>(items.size()), [&](int64_t i) { run(items[static_cast<size_t>(i)]); });
+}
+
 /// The keys that the queries of block b may see.
 template <class T>
 KeyRange visible_to_block(const Problem<T>& p, const Sequence<T>& s, int64_t b) {
