@@ -1,0 +1,29 @@
+#pragma once
+// How translations are shown: plain, n-best, JSON, with alignments, as a page.
+
+#include <string>
+
+#include "qkv/explain/attention_page.h"
+#include "qkv/tasks/translator.h"
+
+namespace qkv::cli {
+
+struct OutputOptions {
+  int64_t n_best = 0;     // 0: the best one, without number and score
+  bool scores = false, align = false, json = false;
+  bool terminal = false;  // draw alignments instead of printing pairs
+};
+
+/// What is printed for one line, its line end included. An empty line stays an empty line.
+///
+///   plain     translation [TAB score] [ ||| 0-0 1-2]
+///   n-best    as plain, one candidate a line, each with its score: translation ||| score; an empty line ends the list
+///   json      {"source", "translation", "score", "n_best": [{"text", "score"}], "alignment", "words": {...}} on one line
+std::string format_translation(const Translator& translator, const std::string& source, const Translation& result, const OutputOptions& options);
+
+/// A page without sentences that names the model.
+explain::AttentionPage new_page(const Translator& translator, const std::string& model);
+/// Adds a line's cross-attention; empty lines add nothing, and lines beyond the 100th neither.
+void add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source, const Translation& result);
+
+}  // namespace qkv::cli
