@@ -1,11 +1,11 @@
 #pragma once
 // Elementary functions over a vector of floats. V is Vec of vec_avx2.h or vec_avx512.h; the names fma, min,
 // ... are found beside it. Both families evaluate the same operations, so they give the same bits
-// (rows_test.cc checks that).
+// (rows_properties_test.cc checks that).
 //
 // The coefficients are near-minimax fits of the relative error (Lawson's iteratively reweighted least squares
 // on 100 Chebyshev nodes, in 40 digits). The errors stated are of the float result, measured over all floats
-// of the range named, against double; rows_test.cc measures them again on a dense sample.
+// of the range named, against double; rows_properties_test.cc measures them again on a dense sample.
 
 #include <limits>
 
@@ -90,11 +90,6 @@ inline V erf(V x) {
   return min(one, max(zero - one, c * p / q));
 }
 
-template <class V>
-inline V sigmoid(V x) {
-  return V::set(1.0f) / (V::set(1.0f) + exp(V::zero() - x));
-}
-
 // The activations of gemm.h, each with its derivative: value(x) and slope(x). All but Tanh's slope take the
 // value before the activation. Relu keeps NaN, as do the others.
 
@@ -158,6 +153,7 @@ struct GeluTanh {
   }
 };
 
+/// x s, s = sigmoid(x); slope s + x s (1 - s), where 1 - s = e s with e = exp(-x), as above.
 struct Silu {
   template <class V>
   static V value(V x) {
@@ -165,8 +161,9 @@ struct Silu {
   }
   template <class V>
   static V slope(V x) {
-    const V one = V::set(1.0f), s = sigmoid(x);
-    return s * fma(x, one - s, one);
+    const V one = V::set(1.0f), e = exp_below_88(min(V::set(80.0f), V::zero() - x));
+    const V s = one / (one + e);
+    return s * fma(x, e * s, one);
   }
 };
 
