@@ -190,7 +190,7 @@ void add_encode(CLI::App& tokenizer) {
   sub->add_flag("--no-special", f->no_special, "without the tokens that the model wants round a text");
   sub->add_flag("--parse-special", f->parse_special,
                 "read the text of special tokens (\"</s>\") as these tokens");
-  sub->footer("Example:\n  echo 'the lowest price' | qkv tokenizer encode --tokenizer tokenizer.json --ids");
+  sub->footer("Example:\n  echo 'low newest' | qkv tokenizer encode --tokenizer tokenizer.json --ids");
   sub->callback([f] { run_encode(*f); });
 }
 
@@ -201,7 +201,7 @@ void add_decode(CLI::App& tokenizer) {
   sub->add_option("-i,--input", f->input, "ids, one text a line")->capture_default_str();
   sub->add_flag("--keep-special", f->keep_special, "print special tokens too");
   sub->add_flag("--json", f->json, "one JSON object a line: ids, text");
-  sub->footer("Example:\n  echo '64 21696 2756 1' | qkv tokenizer decode --tokenizer tokenizer.json");
+  sub->footer("Example:\n  echo '263 267 1' | qkv tokenizer decode --tokenizer tokenizer.json");
   sub->callback([f] { run_decode(*f); });
 }
 

@@ -20,7 +20,7 @@ using namespace text;
 
 namespace {
 
-constexpr int64_t kMaxFile = 256 << 20;
+constexpr int64_t kMaxFile = 64 << 20;
 constexpr int64_t kMaxText = std::numeric_limits<int32_t>::max();
 
 // Kept in the file, checked, not done by encode(): see tokenizer.h.

@@ -34,12 +34,13 @@ struct Token {
 /// normalizer -> pre-tokenizer -> model -> post-processor, and the decoder for the way back.
 ///
 ///     const Tokenizer tokenizer = Tokenizer::load("model/tokenizer.json");
-///     tokenizer.encode("a lowest price");                  // {64, 21696, 2756, 1}
-///     tokenizer.decode(ids);                               // "a lowest price"
+///     tokenizer.encode("low newest");                      // {263, 267, 1}: "Ġlow", "Ġnewest", "</s>"
+///     tokenizer.decode(ids);                               // "low newest"
 ///
 /// The format is Hugging Face's (https://github.com/huggingface/tokenizers, tokenizers/src), and the ids are
-/// those of that library: docs/formats.md names the components. Two of its steps are kept in the file but not
-/// done: `truncation` and `padding`, which belong to whoever makes batches.
+/// those of that library; normalizers/normalizer.h and its like in the folders beside it name the components.
+/// Two of its steps are kept in the file but not done: `truncation` and `padding`, which belong to whoever makes
+/// batches.
 ///
 /// Text is UTF-8; what is not is refused with the place of the first bad byte (repair it before, with
 /// utf8::repaired, if that is what you want). encode() takes time near linear in the text, whatever the text
