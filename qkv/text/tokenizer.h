@@ -39,8 +39,8 @@ struct Token {
 ///
 /// The format is Hugging Face's (https://github.com/huggingface/tokenizers, tokenizers/src), and the ids are
 /// those of that library; normalizers/normalizer.h and its like in the folders beside it name the components.
-/// Two of its steps are kept in the file but not done: `truncation` and `padding`, which belong to whoever makes
-/// batches.
+/// Two of its steps are kept in the file but not done: `truncation` and `padding`, which belong to whoever
+/// makes batches.
 ///
 /// Text is UTF-8; what is not is refused with the place of the first bad byte (repair it before, with
 /// utf8::repaired, if that is what you want). encode() takes time near linear in the text, whatever the text
