@@ -26,7 +26,7 @@ int64_t terminal_width() {
 bool terminal_is_utf8() {
   for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"})
     if (const char* value = std::getenv(name); value != nullptr && *value != '\0')
-      return std::strcasestr(value, "utf-8") != nullptr || std::strcasestr(value, "utf8") != nullptr;
+      return strcasestr(value, "utf-8") != nullptr || strcasestr(value, "utf8") != nullptr;
   return false;
 }
 
