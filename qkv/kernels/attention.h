@@ -21,11 +21,11 @@ namespace qkv::kernels {
 template <class T>
 struct SoftmaxTile {
   using A = accumulator_t<T>;
-  int64_t rows = 0, cols = 0;
+  int64_t rows = 0, cols = 0;  // cols in 1 .. 64
   const A* s = nullptr;
   int64_t stride = 0;
   A scale = 1;                     // > 0
-  const uint64_t* keep = nullptr;  // [rows], bit c: p[r][c] survives dropout, else it is stored as 0; cols <= 64. None: all
+  const uint64_t* keep = nullptr;  // [rows], bit c: p[r][c] survives dropout, else it is stored as 0. None: all
   A *max = nullptr, *sum = nullptr, *correction = nullptr;  // [rows]
   T* p = nullptr;  // [rows, cols], rows p_stride apart
   int64_t p_stride = 0;
@@ -38,8 +38,8 @@ struct SoftmaxTile {
 template <class T>
 struct SoftmaxTileBackward {
   using A = accumulator_t<T>;
-  int64_t rows = 0, cols = 0;
-  const A *s = nullptr, *dp = nullptr;  // rows `stride` apart
+  int64_t rows = 0, cols = 0;           // cols in 1 .. 64
+  const A *s = nullptr, *dp = nullptr;  // rows `stride` apart; a row whose lse is -inf has scores of -inf alone
   int64_t stride = 0;
   A scale = 1;
   const uint64_t* keep = nullptr;

@@ -10,7 +10,6 @@
 // keys and queries are done apart (seven products a tile instead of five), so that changes no bit.
 
 #include "qkv/attention/paths/items.h"
-#include "qkv/tensor/matmul.h"
 
 namespace qkv::paths {
 namespace {
@@ -174,7 +173,7 @@ void run_items(const Problem<T>& p, const Gradients<T>& g, Wants wants, const st
   for_each_item(p, items, [&](const Item& item) {
     BlockedBackward<T> backward(p, g, wants);
     backward.run(item, wants);
-    count_flops(backward.flops);
+    return backward.flops;
   });
 }
 

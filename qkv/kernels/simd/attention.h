@@ -8,84 +8,124 @@
 
 #include <cstdint>
 #include <limits>
+#include <type_traits>
+#include <utility>
 
 #include "qkv/kernels/attention.h"
+#include "qkv/kernels/gemm_epilogue.h"
 #include "qkv/kernels/simd/loops.h"
 #include "qkv/kernels/simd/math.h"
 #include "qkv/kernels/simd/philox.h"
 
 namespace qkv::kernels::simd {
 
-template <class V, class W, class Halves, class T>
+/// 2^x for x <= 127; below -149, -infinity included, exactly 0; NaN stays. Relative error 3e-6 where T is bfloat16
+/// (whose own rounding is 4e-3), else 2e-7.
+///   x = n + f, |f| <= 1/2; 2^f is a near-minimax fit with 2^0 = 1, made like those of math.h.
+template <class T, class V>
+inline V exp2_below_127(V x) {
+  x = max(V::set(-160.0f), x);
+  const V n = round(x), f = x - n;
+  if constexpr (std::is_same_v<T, bfloat16>)
+    return scale_by_power(polynomial(f, 1.0f, 0.693124193386f, 0.240240986154f, 0.0559064247321f, 0.00958285293863f), n);
+  else
+    return scale_by_power(
+        polynomial(f, 1.0f, 0.693146977607f, 0.240222420865f, 0.0555073372702f, 0.00967151258013f, 0.0013264732656f), n);
+}
+
+/// Narrow stores vectors as T (gemm_epilogue.h, avx512_bf16/narrow.h).
+template <class V, class W, class Halves, class Narrow, class T>
 struct Attention {
   static constexpr int64_t L = V::kLanes;
   static constexpr float kMasked = -std::numeric_limits<float>::infinity();
+  static constexpr float kLog2E = 1.44269504f;
 
   // x where the dropout word has the bit of its column, else 0.
-  static V drop(uint64_t word, int64_t c, V x) {
-    return keep_bits(static_cast<uint32_t>(word >> c), x);
+  static V drop(uint64_t word, int64_t c, V x) { return keep_bits(static_cast<uint32_t>(word >> c), x); }
+
+  // A row of N vectors, the last of them n lanes long.
+  template <int N>
+  struct Row {
+    int64_t n;
+    V load(const float* x, int v, float beyond) const {
+      return v + 1 < N ? V::load(x + v * L) : select(V::first(n), V::load(x + v * L, n), V::set(beyond));
+    }
+    template <class P>
+    void store(P* y, int v, V x) const {
+      if (v + 1 < N)
+        Narrow::store(y + v * L, x);
+      else
+        Narrow::store(y + v * L, x, n);
+    }
+  };
+
+  // exp(scale s - max) = 2^(scale log2(e) s - log2(e) max): one multiply-subtract. What the second term rounds is common to a
+  // row and to all its tiles, so it cancels between weights and sum.
+  template <int N, bool kDropout>
+  static void softmax_rows(const SoftmaxTile<T>& t) {
+    const Row<N> row{t.cols - (N - 1) * L};
+    const V factor = V::set(t.scale * kLog2E);
+    for (int64_t r = 0; r < t.rows; ++r) {
+      V x[N];
+      V best = V::set(kMasked);
+#pragma GCC unroll 8
+      for (int v = 0; v < N; ++v) {
+        x[v] = row.load(t.s + r * t.stride, v, kMasked);
+        best = max(x[v], best);
+      }
+      const float before = t.max[r], top = t.scale * reduce_max(best), now = top > before ? top : before;
+      // -inf - -inf is NaN: a row that has seen no key is measured from 0 instead, where exp(-inf) is 0.
+      const float base = now == kMasked ? 0 : now * kLog2E;
+      const V shift = V::set(base);
+      const uint64_t word = kDropout ? t.keep[r] : 0;
+      V sum = V::zero();
+#pragma GCC unroll 8
+      for (int v = 0; v < N; ++v) {
+        const V e = exp2_below_127<T>(fms(x[v], factor, shift));
+        sum = sum + e;
+        row.store(t.p + r * t.p_stride, v, kDropout ? drop(word, v * L, e) : e);
+      }
+      float correction = 1;
+      if (now != before) correction = first_lane(exp2_below_127<T>(V::set(before * kLog2E - base)));
+      t.correction[r] = correction;
+      t.sum[r] = t.sum[r] * correction + reduce_add(sum);
+      t.max[r] = now;
+    }
   }
 
-  template <bool kDropout>
-  static void softmax_row(const SoftmaxTile<T>& t, int64_t r) {
-    const float* s = t.s + r * t.stride;
-    T* p = t.p + r * t.p_stride;
-    const V scale = V::set(t.scale);
-    V best = V::set(kMasked);
-    each<V, 1>(t.cols, [&](int, int64_t c, auto at) {
-      best = max(at.or_else(at.load(s + c) * scale, kMasked), best);
-    });
-    const float before = t.max[r], top = reduce_max(best), now = top > before ? top : before;
-    // -inf - -inf is NaN: a row that has seen no key is measured from 0 instead, where exp(-inf) is 0.
-    const float base = now == kMasked ? 0 : now;
-    const V shift = V::set(base);
-    V sum = V::zero();
-    const uint64_t word = kDropout ? t.keep[r] : 0;
-    each<V, 1>(t.cols, [&](int, int64_t c, auto at) {
-      const V e = exp_below_88(at.load(s + c) * scale - shift);
-      sum = sum + at.keep(e);
-      at.store(p + c, kDropout ? drop(word, c, e) : e);
-    });
-    const float correction = now == before ? 1.0f : first_lane(exp_below_88(V::set(before - base)));
-    t.correction[r] = correction;
-    t.sum[r] = t.sum[r] * correction + reduce_add(sum);
-    t.max[r] = now;
+  template <int N, bool kDropout>
+  static void softmax_rows_backward(const SoftmaxTileBackward<T>& t) {
+    const Row<N> row{t.cols - (N - 1) * L};
+    const V factor = V::set(t.scale * kLog2E), keep_scale = V::set(t.keep_scale);
+    for (int64_t r = 0; r < t.rows; ++r) {
+      // A row that saw no key is all -inf: measured from 0, its weights come out as 0.
+      const V shift = V::set(t.lse[r] == kMasked ? 0 : t.lse[r] * kLog2E), delta = V::set(t.delta[r]);
+      const uint64_t word = kDropout ? t.keep[r] : 0;
+#pragma GCC unroll 8
+      for (int v = 0; v < N; ++v) {
+        const V w = exp2_below_127<T>(fms(row.load(t.s + r * t.stride, v, kMasked), factor, shift));
+        const V scaled = row.load(t.dp + r * t.stride, v, 0) * keep_scale, d = kDropout ? drop(word, v * L, scaled) : scaled;
+        row.store(t.p + r * t.p_stride, v, kDropout ? drop(word, v * L, w) : w);
+        row.store(t.ds + r * t.p_stride, v, select(w == V::zero(), V::zero(), w * (d - delta)));
+      }
+    }
+  }
+
+  // body(N) with N the number of vectors that hold 1 .. 64 columns.
+  template <class Body>
+  static void with_vectors(int64_t cols, Body&& body) {
+    [&]<int... N>(std::integer_sequence<int, N...>) {
+      const int64_t n = (cols + L - 1) / L;
+      (void)((n == N + 1 && (body(std::integral_constant<int, N + 1>{}), true)) || ...);
+    }(std::make_integer_sequence<int, 64 / L>{});
   }
 
   [[gnu::flatten]] static void softmax_tile(const SoftmaxTile<T>& t) noexcept {
-    if (t.keep)
-      for (int64_t r = 0; r < t.rows; ++r) softmax_row<true>(t, r);
-    else
-      for (int64_t r = 0; r < t.rows; ++r) softmax_row<false>(t, r);
+    with_vectors(t.cols, [&](auto n) { t.keep ? softmax_rows<n(), true>(t) : softmax_rows<n(), false>(t); });
   }
-
-  template <bool kDropout>
-  static void softmax_row_backward(const SoftmaxTileBackward<T>& t, int64_t r) {
-    const float *s = t.s + r * t.stride, *dp = t.dp + r * t.stride;
-    T *p = t.p + r * t.p_stride, *ds = t.ds + r * t.p_stride;
-    if (t.lse[r] == kMasked) {
-      each<V, 1>(t.cols, [&](int, int64_t c, auto at) {
-        at.store(p + c, V::zero());
-        at.store(ds + c, V::zero());
-      });
-      return;
-    }
-    const V scale = V::set(t.scale), lse = V::set(t.lse[r]), delta = V::set(t.delta[r]),
-            keep_scale = V::set(t.keep_scale);
-    const uint64_t word = kDropout ? t.keep[r] : 0;
-    each<V, 1>(t.cols, [&](int, int64_t c, auto at) {
-      const V w = exp_below_88(at.load(s + c) * scale - lse);
-      const V scaled = at.load(dp + c) * keep_scale, d = kDropout ? drop(word, c, scaled) : scaled;
-      at.store(p + c, kDropout ? drop(word, c, w) : w);
-      at.store(ds + c, select(w == V::zero(), V::zero(), w * (d - delta)));
-    });
-  }
-
   [[gnu::flatten]] static void softmax_tile_backward(const SoftmaxTileBackward<T>& t) noexcept {
-    if (t.keep)
-      for (int64_t r = 0; r < t.rows; ++r) softmax_row_backward<true>(t, r);
-    else
-      for (int64_t r = 0; r < t.rows; ++r) softmax_row_backward<false>(t, r);
+    with_vectors(t.cols,
+                 [&](auto n) { t.keep ? softmax_rows_backward<n(), true>(t) : softmax_rows_backward<n(), false>(t); });
   }
 
   [[gnu::flatten]] static void scale_rows(int64_t rows, int64_t d, const float* factor, float* x,
@@ -97,16 +137,18 @@ struct Attention {
     }
   }
 
-  [[gnu::flatten]] static void store_rows(int64_t rows, int64_t d, const float* factor, const float* x,
-                                          int64_t ldx, T* y, int64_t ldy) noexcept {
+  [[gnu::flatten]] static void store_rows(int64_t rows, int64_t d, const float* factor, const float* x, int64_t ldx, T* y,
+                                          int64_t ldy) noexcept {
     for (int64_t r = 0; r < rows; ++r, x += ldx, y += ldy) {
       const V f = V::set(factor[r]);
-      each<V, 1>(d, [&](int, int64_t i, auto at) { at.store(y + i, at.load(x + i) * f); });
+      int64_t i = 0;
+      for (; i + L <= d; i += L) Narrow::store(y + i, V::load(x + i) * f);
+      if (i < d) Narrow::store(y + i, V::load(x + i, d - i) * f, d - i);
     }
   }
 
-  [[gnu::flatten]] static void row_dots(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y,
-                                        int64_t ldy, float* out) noexcept {
+  [[gnu::flatten]] static void row_dots(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y, int64_t ldy,
+                                        float* out) noexcept {
     for (int64_t r = 0; r < rows; ++r, x += ldx, y += ldy) {
       V sum = V::zero();
       each<V, 1>(d, [&](int, int64_t i, auto at) { sum = fma(at.load(x + i), at.load(y + i), sum); });
@@ -115,11 +157,17 @@ struct Attention {
   }
 
   [[gnu::flatten]] static bool all_finite(int64_t rows, int64_t cols, const T* x, int64_t ld) noexcept {
-    // 0 * x is 0, or NaN where x is not finite; a sum with a NaN in it stays one.
-    V sum = V::zero();
-    for (int64_t r = 0; r < rows; ++r, x += ld)
-      each<V, 1>(cols, [&](int, int64_t i, auto at) { sum = fma(at.load(x + i), V::zero(), sum); });
-    return reduce_add(sum) == 0;
+    // 0 * x is 0, or NaN where x is not finite; a sum with a NaN in it stays one. Four rows at a time: sums wait for each other.
+    V sum[4] = {V::zero(), V::zero(), V::zero(), V::zero()};
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4, x += 4 * ld)
+      each<V, 1>(cols, [&](int, int64_t i, auto at) {
+#pragma GCC unroll 4
+        for (int64_t k = 0; k < 4; ++k) sum[k] = fma(at.load(x + k * ld + i), V::zero(), sum[k]);
+      });
+    for (; r < rows; ++r, x += ld)
+      each<V, 1>(cols, [&](int, int64_t i, auto at) { sum[0] = fma(at.load(x + i), V::zero(), sum[0]); });
+    return reduce_add(total(sum)) == 0;
   }
 
   [[gnu::flatten]] static void dropout_keep(int64_t n, uint64_t first, uint64_t step, const Dropout& dropout,
