@@ -88,6 +88,7 @@ int64_t RowScan::top(int64_t k, Entry* out) {
     const int64_t begin = block * kBlock, end = std::min(n_, begin + kBlock);
     for (int64_t i = begin; i < end; ++i) {
       const float value = row_[i];
+      if (!(value >= bound)) continue;  // nearly all; the rest is worth a mispredicted branch
       const float to_beat = found < k ? kNone : out[k - 1].value;
       if (!(value > to_beat)) continue;  // ids ascend, so an equal value loses against what is there
       int64_t at = found < k ? found++ : k - 1;
