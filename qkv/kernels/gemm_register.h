@@ -86,7 +86,7 @@ struct RegisterKernel {
   static constexpr int64_t kDepth = kStagedSteps / V::kSubs * V::kStepK, kDepthGrain = V::kStepK;
   static constexpr int64_t kGroupBytes = 512 * 1024, kRightBytes = sizeof(Right) / V::kStepK;
   static constexpr int64_t kColumns = 4 * kLanes;
-  static constexpr int64_t kPartialRows = 8 * kRows, kPartialColumns = 256, kRowGrain = kRows;
+  static constexpr int64_t kPartialRows = 8 * kRows, kPartialColumns = 384, kRowGrain = kRows;
 
   // Few rows have few sums in flight (a multiply-add takes 4 cycles, two start each cycle): they take more
   // columns.
