@@ -9,11 +9,19 @@
 
 #include "qkv/attention/attention.h"
 #include "qkv/autograd/gradcheck.h"
+#include "qkv/kernels/amx/gemm_emulated.h"
 
 namespace qkv::test {
 
+/// Every family that this machine runs, and AMX's products in emulation, so that every machine checks them.
 inline std::vector<const kernels::Table*> tables() {
-  std::vector<const kernels::Table*> all;
+  static const kernels::Table emulated_amx = [] {
+    kernels::Table t = kernels::table_for(best_isa());
+    t.isa = Isa::kAmx;
+    t.bf16.gemm = kernels::amx::emulated::kernels(kernels::table_for(Isa::kRef).bf16.gemm);
+    return t;
+  }();
+  std::vector<const kernels::Table*> all{&emulated_amx};
   for (int i = 0; i <= static_cast<int>(best_isa()); ++i) all.push_back(&kernels::table_for(static_cast<Isa>(i)));
   return all;
 }
