@@ -30,6 +30,13 @@ bool terminal_is_utf8() {
   return false;
 }
 
+// no-color.org; and a terminal that knows no escapes says so itself.
+bool terminal_has_colors() {
+  const char* none = std::getenv("NO_COLOR");
+  const char* kind = std::getenv("TERM");
+  return (none == nullptr || *none == '\0') && kind != nullptr && std::strcmp(kind, "dumb") != 0;
+}
+
 std::vector<std::string> pieces(const Tokenizer& tokenizer, std::span<const int32_t> ids) {
   std::vector<std::string> out;
   for (int32_t id : ids) out.push_back(tokenizer.is_special(id) ? "" : tokenizer.piece_text(id));
@@ -42,16 +49,19 @@ struct Alignment {
   std::vector<explain::Link> links;
 };
 
-// The mean over all layers and heads. One head may watch the next word, another the end of the sentence; their mean has its
-// weight on the word that is being translated more often than any fixed head.
-Alignment align(const Translator& translator, const Translation& result) {
+// The mean over all layers and heads. One head may watch the next word, another the end of the sentence;
+// their mean has its weight on the word that is being translated more often than any fixed head.
+Alignment align(const Translator& translator, const Translation& result, explain::WordRule rule) {
   const CrossAttention cross = translator.explain(result.source_ids, result.n_best.front().hypothesis.ids);
-  const int64_t maps = cross.weights.size(0) * cross.weights.size(1), tgt = cross.weights.size(2), src = cross.weights.size(3);
+  const int64_t maps = cross.weights.size(0) * cross.weights.size(1), tgt = cross.weights.size(2),
+                src = cross.weights.size(3);
   const Tensor mean = Tensor::zeros({tgt, src}, DType::kF32);
   for (int64_t m = 0; m < maps; ++m)
-    for (int64_t i = 0; i < tgt * src; ++i) mean.data<float>()[i] += cross.weights.data<float>()[m * tgt * src + i] / static_cast<float>(maps);
-  Alignment a{.source = explain::group_words(pieces(*translator.model().source_tokenizer, cross.source_ids)),
-              .target = explain::group_words(pieces(*translator.model().target_tokenizer, cross.target_ids))};
+    for (int64_t i = 0; i < tgt * src; ++i)
+      mean.data<float>()[i] += cross.weights.data<float>()[m * tgt * src + i] / static_cast<float>(maps);
+  Alignment a{
+      .source = explain::group_words(pieces(*translator.model().source_tokenizer, cross.source_ids), rule),
+      .target = explain::group_words(pieces(*translator.model().target_tokenizer, cross.target_ids), rule)};
   a.weights = explain::word_attention(mean, a.target, a.source, true);
   a.links = explain::hard_alignment(a.weights);
   return a;
@@ -59,7 +69,8 @@ Alignment align(const Translator& translator, const Translation& result) {
 
 std::string as_json(const std::string& source, const Translation& result, const Alignment* alignment) {
   nlohmann::ordered_json line = {{"source", source}, {"translation", result.text()}};
-  line["score"] = result.n_best.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(result.n_best.front().score);
+  line["score"] = result.n_best.empty() ? nlohmann::ordered_json(nullptr)
+                                        : nlohmann::ordered_json(result.n_best.front().score);
   line["n_best"] = nlohmann::ordered_json::array();
   for (const auto& c : result.n_best) line["n_best"].push_back({{"text", c.text}, {"score", c.score}});
   if (alignment != nullptr) {
@@ -67,7 +78,8 @@ std::string as_json(const std::string& source, const Translation& result, const 
     line["source_words"] = alignment->source.words;
     line["target_words"] = alignment->target.words;
     auto& rows = line["attention"] = nlohmann::ordered_json::array();
-    for (int64_t r = 0; r < alignment->weights.size(0); ++r) rows.push_back(alignment->weights.rows(r, r + 1).values());
+    for (int64_t r = 0; r < alignment->weights.size(0); ++r)
+      rows.push_back(alignment->weights.rows(r, r + 1).values());
   }
   return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
@@ -78,18 +90,26 @@ std::vector<explain::PageToken> page_tokens(const Tokenizer& tokenizer, const st
     std::string text = tokenizer.piece_text(id);
     const bool special = tokenizer.is_special(id), blank = text.starts_with(' ');
     if (special) text = std::string(tokenizer.piece(id));
-    out.push_back({.text = blank ? text.substr(1) : text, .joined = !blank && !special && !out.empty(), .special = special});
+    out.push_back({.text = blank ? text.substr(1) : text,
+                   .joined = !blank && !special && !out.empty(),
+                   .special = special});
   }
   return out;
 }
 
 }  // namespace
 
-std::string format_translation(const Translator& translator, const std::string& source, const Translation& result, const OutputOptions& o) {
+std::string format_translation(const Translator& translator, const std::string& source,
+                               const Translation& result, const OutputOptions& o) {
   const bool empty = result.n_best.empty();
   std::unique_ptr<Alignment> alignment;
   // Of a line that was cut the parts were translated one by one: there is no one attention to show.
-  if (o.align && !empty && !result.was_cut) alignment = std::make_unique<Alignment>(align(translator, result));
+  // Pairs count words between blanks, as the tools that read them do; a picture is clearer with its full stop
+  // apart.
+  const explain::WordRule rule =
+      o.terminal && !o.json ? explain::WordRule::kPunctuation : explain::WordRule::kWhitespace;
+  if (o.align && !empty && !result.was_cut)
+    alignment = std::make_unique<Alignment>(align(translator, result, rule));
   if (o.json) return as_json(source, result, alignment.get());
   if (empty) return "\n";
 
@@ -97,7 +117,8 @@ std::string format_translation(const Translator& translator, const std::string& 
   const auto candidate = [&](const Translation::Candidate& c, bool with_score) {
     out += c.text;
     if (with_score) out += fmt::format("{}{:.4f}", o.n_best > 0 ? " ||| " : "\t", c.score);
-    if (alignment && !o.terminal && &c == &result.n_best.front()) out += " ||| " + explain::pharaoh(alignment->links);
+    if (alignment && !o.terminal && &c == &result.n_best.front())
+      out += " ||| " + explain::pharaoh(alignment->links);
     out += "\n";
   };
   if (o.n_best > 0) {
@@ -107,27 +128,36 @@ std::string format_translation(const Translator& translator, const std::string& 
     candidate(result.n_best.front(), o.scores);
   }
   if (alignment && o.terminal)
-    out += "\n" + explain::terminal_map(alignment->weights, alignment->target.words, alignment->source.words,
-                                         {.width = terminal_width(), .unicode = terminal_is_utf8(), .color = std::getenv("NO_COLOR") == nullptr}) + "\n";
+    out += "\n" +
+           explain::terminal_map(
+               alignment->weights, alignment->target.words, alignment->source.words,
+               {.width = terminal_width(), .unicode = terminal_is_utf8(), .color = terminal_has_colors()}) +
+           "\n";
   return out;
 }
 
 explain::AttentionPage new_page(const Translator& translator, const std::string& model) {
   const TransformerConfig& c = translator.model().transformer->config();
-  return {.title = "What each word looked at",
-          .model = fmt::format("{}: {} + {} layers, {} heads, d_model {}, {:.1f} M parameters", model, c.encoder_layers, c.decoder_layers,
-                               c.n_heads, c.d_model, static_cast<double>(translator.model().transformer->parameters().numel()) / 1e6),
-          .sentences = {}};
+  return {
+      .title = "What each word looked at",
+      .model = fmt::format("{}: {} + {} layers, {} heads, d_model {}, {:.1f} M parameters", model,
+                           c.encoder_layers, c.decoder_layers, c.n_heads, c.d_model,
+                           static_cast<double>(translator.model().transformer->parameters().numel()) / 1e6),
+      .sentences = {}};
 }
 
-void add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source, const Translation& result) {
+void add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source,
+                 const Translation& result) {
   if (result.n_best.empty() || result.was_cut || page.sentences.size() >= kPageSentences) return;
   const CrossAttention cross = translator.explain(result.source_ids, result.n_best.front().hypothesis.ids);
-  page.sentences.push_back({.title = source,
-                            .views = {{.name = "Translation to source", .rows_name = "Translation", .columns_name = "Source",
-                                       .rows = page_tokens(*translator.model().target_tokenizer, cross.target_ids),
-                                       .columns = page_tokens(*translator.model().source_tokenizer, cross.source_ids),
-                                       .weights = cross.weights}}});
+  page.sentences.push_back(
+      {.title = source,
+       .views = {{.name = "Translation to source",
+                  .rows_name = "Translation",
+                  .columns_name = "Source",
+                  .rows = page_tokens(*translator.model().target_tokenizer, cross.target_ids),
+                  .columns = page_tokens(*translator.model().source_tokenizer, cross.source_ids),
+                  .weights = cross.weights}}});
 }
 
 }  // namespace qkv::cli

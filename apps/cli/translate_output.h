@@ -9,7 +9,7 @@
 namespace qkv::cli {
 
 struct OutputOptions {
-  int64_t n_best = 0;     // 0: the best one, without number and score
+  int64_t n_best = 0;  // 0: the best one, without number and score
   bool scores = false, align = false, json = false;
   bool terminal = false;  // draw alignments instead of printing pairs
 };
@@ -17,13 +17,19 @@ struct OutputOptions {
 /// What is printed for one line, its line end included. An empty line stays an empty line.
 ///
 ///   plain     translation [TAB score] [ ||| 0-0 1-2]
-///   n-best    as plain, one candidate a line, each with its score: translation ||| score; an empty line ends the list
-///   json      {"source", "translation", "score", "n_best": [{"text", "score"}], "alignment", "words": {...}} on one line
-std::string format_translation(const Translator& translator, const std::string& source, const Translation& result, const OutputOptions& options);
+///   n-best    as plain, one candidate a line, each with its score: translation ||| score; an empty line ends
+///   the list json      {"source", "translation", "score", "n_best": [{"text", "score"}]} on one line; with
+///   align also "alignment"
+///             ("0-0 1-2"), "source_words", "target_words" and "attention", a row of weights for each target
+///             word
+///   terminal  with align, a picture (explain/terminal_map.h) below the translation instead of pairs
+std::string format_translation(const Translator& translator, const std::string& source,
+                               const Translation& result, const OutputOptions& options);
 
 /// A page without sentences that names the model.
 explain::AttentionPage new_page(const Translator& translator, const std::string& model);
 /// Adds a line's cross-attention; empty lines add nothing, and lines beyond the 100th neither.
-void add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source, const Translation& result);
+void add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source,
+                 const Translation& result);
 
 }  // namespace qkv::cli
