@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "qkv/explain/alignment.h"
 #include "qkv/explain/terminal_map.h"
@@ -138,10 +139,12 @@ std::string format_translation(const Translator& translator, const std::string& 
 
 explain::AttentionPage new_page(const Translator& translator, const std::string& model) {
   const TransformerConfig& c = translator.model().transformer->config();
+  // The folder's own name: a page is made to be passed on, and where it was made is nobody's business.
+  const std::filesystem::path path = (std::filesystem::path(model) / "").parent_path();
   return {
       .title = "What each word looked at",
-      .model = fmt::format("{}: {} + {} layers, {} heads, d_model {}, {:.1f} M parameters", model,
-                           c.encoder_layers, c.decoder_layers, c.n_heads, c.d_model,
+      .model = fmt::format("{}: {} + {} layers, {} heads, d_model {}, {:.1f} M parameters",
+                           path.filename().string(), c.encoder_layers, c.decoder_layers, c.n_heads, c.d_model,
                            static_cast<double>(translator.model().transformer->parameters().numel()) / 1e6),
       .sentences = {}};
 }
