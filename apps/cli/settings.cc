@@ -69,7 +69,7 @@ void Settings::bind(CLI::App& app) {
   for (const Setting& s : settings_) {
     CLI::Option* option = app.add_option_function<std::string>(
         flag_of(s.key), [this, key = s.key](const std::string& text) { flags_[key] = text; }, s.help);
-    option->type_name(s.shown_default.empty() ? s.kind : s.kind + " [" + s.shown_default + "]")->group(s.section);
+    option->type_name(s.shown_default.empty() ? s.kind : s.kind + " [" + s.shown_default + "]")->group(s.section)->take_last();
   }
 }
 

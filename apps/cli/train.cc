@@ -7,6 +7,7 @@
 
 #include "apps/cli/data_path.h"
 #include "apps/cli/progress.h"
+#include "apps/cli/run_lock.h"
 #include "apps/cli/train_settings.h"
 #include "qkv/base/cpu.h"
 #include "qkv/base/parallel.h"
@@ -104,6 +105,8 @@ struct Command {
                                     name(train.train.dtype), name(isa()), threads()));
 
     io::make_directories(out);
+    const RunLock lock(out);
+    io::remove_abandoned_temporaries(out);
     if (!resume) {
       QKV_CHECK(!has_checkpoint(out + "/checkpoints"), kValue, "train: {} already holds a run; go on with --resume, or choose another --out", out);
       model.source_tokenizer->save(tokenizer_path);

@@ -20,6 +20,7 @@ struct Flags {
   TranslateOptions translate;
   OutputOptions show;
   std::string html;
+  bool draw = false;
 };
 
 void run(Flags f) {
@@ -32,7 +33,8 @@ void run(Flags f) {
   options.search.beam_size = std::max(options.search.beam_size, options.search.n_best);
   const Translator translator(TranslationModel::load(f.model), options);
 
-  f.show.terminal = f.output.empty() && isatty(STDOUT_FILENO) != 0;
+  if (f.draw) f.show.align = true;
+  f.show.terminal = f.draw || (f.output.empty() && isatty(STDOUT_FILENO) != 0);
   std::unique_ptr<io::AtomicFile> file;
   if (!f.output.empty()) file = std::make_unique<io::AtomicFile>(f.output);
   explain::AttentionPage page = new_page(translator, f.model);
@@ -86,6 +88,7 @@ void add_translate_command(CLI::App& app) {
   cmd->add_option("--dtype", f->dtype, "bf16, f32, or auto: bf16 where the CPU has a unit for it")->capture_default_str();
   cmd->add_flag("--scores", f->show.scores, "print each translation's score: text TAB score");
   cmd->add_flag("--align,--alignment", f->show.align, "print alignments as source-target pairs; on a terminal, draw them");
+  cmd->add_flag("--draw", f->draw, "draw alignments, terminal or not");
   cmd->add_option("--html", f->html, "write a page that shows what every layer and head looked at");
   cmd->add_flag("--json", f->show.json, "one JSON object a line");
   cmd->footer(

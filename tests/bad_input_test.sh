@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# What bad input gets: a message that says what, where and what to do, the right exit status, and nothing lost.
+# Usage: QKV SOURCE_DIR
+set -uo pipefail
+qkv=$1 root=$2
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+failures=0
+# expect STATUS TEXT COMMAND...: the command exits so and its message holds the text.
+expect() {
+  local status=$1 text=$2 got=0; shift 2
+  "$@" > "$dir/stdout" 2> "$dir/stderr" < "${input:-/dev/null}" || got=$?
+  if [ "$got" != "$status" ] || { [ -n "$text" ] && ! grep -qF -- "$text" "$dir/stderr"; }; then
+    echo "FAILED: $*"; echo "  wanted status $status and '$text', got status $got and: $(head -c 500 "$dir/stderr")"; failures=$((failures + 1))
+  fi
+}
+T="$root/tests/data/train.tsv" V="$root/tests/data/valid.tsv"
+small="--vocab-size 400 --encoder-layers 1 --decoder-layers 1 --d-model 16 --d-ff 16 --n-heads 2 --max-epochs 0 --max-steps 5 --validate-every 5 --save-every 5 --bleu-sentences 0 --quiet"
+train() { "$qkv" train translate --valid-pairs "$V" $small --out "$dir/run$RANDOM$RANDOM" "$@"; }
+
+# Calls.
+expect 2 "Did you mean translate?" "$qkv" tranlsate
+expect 2 "Did you mean --beam" "$qkv" translate --baem 3
+expect 2 "" "$qkv"
+expect 0 "" "$qkv" translate -h
+expect 1 "'abc' is not a whole number" train --pairs "$T" --max-steps abc
+expect 1 "scaled_dot" train --pairs "$T" --attention scaled_dto
+printf '[training]\nlearning_rat = 1\n' > "$dir/bad.toml"
+expect 1 "no setting is called training.learning_rat" train --config "$dir/bad.toml"
+printf '[training\n' > "$dir/bad.toml"
+expect 1 "line 1" train --config "$dir/bad.toml"
+expect 1 "nothing.toml" train --config "$dir/nothing.toml"
+
+# Parallel text.
+cut -f1 "$T" > "$dir/src"; cut -f2 "$T" > "$dir/tgt"
+head -899 "$dir/tgt" > "$dir/short"
+expect 1 "has 900 lines" train --source "$dir/src" --target "$dir/short"
+expect 1 "No such file" train --source "$dir/src" --target "$dir/missing"
+expect 1 "a file is needed" train --source "$dir/src" --target "$dir"
+: > "$dir/empty"
+expect 1 "hold no sentence pair" train --source "$dir/empty" --target "$dir/empty"
+(cat "$dir/src" | head -5; printf 'caf\xe9\n') > "$dir/latin1"; head -6 "$dir/tgt" > "$dir/six"
+expect 1 "line 6 is not UTF-8 at byte 4" train --source "$dir/latin1" --target "$dir/six"
+printf 'no tab here\n' > "$dir/notab"
+expect 1 "line 1 has no tab" train --pairs "$dir/notab"
+expect 1 "vocab" train --pairs "$T" --vocab-size 50000
+# Byte-order mark, Windows line ends, empty lines and a line of 100,000 characters: trained around, and said so.
+{ printf '\xef\xbb\xbf'; sed 's/$/\r/' "$T"; printf '\r\n\r\n'; head -c 75000 /dev/urandom | base64 -w 0; printf '\tx\r\n'; } > "$dir/windows.tsv"
+small="${small/--quiet/}"
+expect 0 "pairs longer than" train --pairs "$dir/windows.tsv"
+expect 0 "2 pairs with an empty side left out" train --pairs "$dir/windows.tsv"
+
+# Numbers that explode: seen in the same step, the checkpoint before it intact.
+expect 1 "not both finite" train --pairs "$T" --lr 1e30 --warmup 1 --max-steps 20 --dtype f32
+
+# Model directories.
+small="$small --quiet"
+train --pairs "$T" --vocab-size 400 > /dev/null 2>&1
+run=$(ls -d "$dir"/run* | while read -r r; do [ -e "$r/last/model.safetensors" ] && echo "$r"; done | head -1)
+model() { rm -rf "$dir/m"; cp -r "$run/last" "$dir/m"; }
+translate() { "$qkv" translate --model "$dir/m"; }
+echo 'I know.' > "$dir/in"; input="$dir/in"
+expect 1 "no such directory" "$qkv" translate --model "$dir/nowhere"
+model; rm "$dir/m/tokenizer.json"; expect 1 "tokenizer.json" translate
+model; rm "$dir/m/model.safetensors"; expect 1 "model.safetensors" translate
+model; truncate -s -10 "$dir/m/model.safetensors"; expect 1 "model.safetensors" translate
+model; sed -i 's/"d_model": 16/"d_model": 32/' "$dir/m/config.json"; expect 1 "config.json says" translate
+model; echo '{' > "$dir/m/config.json"; expect 1 "config.json" translate
+model; printf 'version https://git-lfs.github.com/spec/v1\n' > "$dir/m/model.safetensors"; expect 1 "pointer" translate
+
+# Text to translate.
+model
+printf 'caf\xe9\n' > "$dir/in"; expect 1 "line 1 is not UTF-8" translate
+{ head -c 75000 /dev/urandom | base64 -w 0; echo; echo 'I know.'; } > "$dir/in"
+expect 0 "line 1 is longer than" timeout 120 "$qkv" translate --model "$dir/m" --beam 1 --max-length 20
+[ "$(wc -l < "$dir/stdout")" = 2 ] || { echo "FAILED: 2 lines in, $(wc -l < "$dir/stdout") out"; failures=$((failures + 1)); }
+
+# A full disk while saving: a message, the last good checkpoint intact, and the run goes on when there is room again.
+if mkdir "$dir/disk" && mount -t tmpfs -o size=900k none "$dir/disk" 2>/dev/null; then
+  input=/dev/null
+  expect 1 "space" "$qkv" train translate --valid-pairs "$V" --pairs "$T" ${small/--max-steps 5/--max-steps 100} --vocab-size 600 --d-model 64 --out "$dir/disk/run"
+  umount "$dir/disk"
+else
+  echo "skipped: a full disk (mounting a small file system is not permitted here)"
+fi
+[ "$failures" = 0 ] && echo "passed" || { echo "$failures failed"; exit 1; }
