@@ -1,5 +1,6 @@
 #pragma once
-// The attention op. docs/math/attention.md has the formulae, the derivation of both passes, and where each is in the code.
+// The attention op. docs/math/attention.md has the formulae, the derivation of both passes, and where each is
+// in the code.
 
 #include <span>
 #include <string>
@@ -24,43 +25,47 @@ struct AttentionOptions {
   HeadSizes heads;
   ScorePtr score;              // null: scaled_dot()
   std::vector<RulePtr> rules;  // all of them apply
-  /// Of attn_weights. The mask is a function of (key, query row of the batch, head, key position): backward asks again.
-  kernels::Dropout dropout;    // threshold 0: none
+  /// Of attn_weights. The mask is a function of (key, query row of the batch, head, key position): backward
+  /// asks again.
+  kernels::Dropout dropout;  // threshold 0: none
   AttentionPath path = AttentionPath::kAuto;
-  Probe* probe = nullptr;      // receives rows of this site and layer, if it asks for them
-  std::string site;            // "encoder", "decoder", "cross"
+  Probe* probe = nullptr;  // receives rows of this site and layer, if it asks for them
+  std::string site;        // "encoder", "decoder", "cross"
   int64_t layer = 0;
   const kernels::Table* kernels = nullptr;  // null: the machine's; a test passes another family's
 };
 
-/// Attention over packed sequences: out_i = sum_j softmax_j(score(q_i, k_j), edited by the rules) v_j, in each head.
+/// Attention over packed sequences: out_i = sum_j softmax_j(score(q_i, k_j), edited by the rules) v_j, in
+/// each head.
 ///
-/// Vaswani et al., "Attention Is All You Need" (2017), arXiv:1706.03762, eq. 1, with any score in place of the scaled dot. The
-/// blocked path computes the same values without storing the scores: Dao et al., "FlashAttention" (2022), arXiv:2205.14135;
-/// Rabe and Staats (2021), arXiv:2112.05682.
+/// Vaswani et al., "Attention Is All You Need" (2017), arXiv:1706.03762, eq. 1, with any score in place of
+/// the scaled dot. The blocked path computes the same values without storing the scores: Dao et al.,
+/// "FlashAttention" (2022), arXiv:2205.14135; Rabe and Staats (2021), arXiv:2112.05682.
 ///
-///   q        [n_q_tokens,  n_heads * d_k]     f64 | f32 | bf16; rows may be strided (columns of a wider projection)
-///   k        [n_kv_tokens, n_kv_heads * d_k]  dtype of q
-///   v        [n_kv_tokens, n_kv_heads * d_v]  dtype of q
-///   returns  [n_q_tokens,  n_heads * d_v]     dtype of q
+///   q        [n_q_tokens,  n_heads * d_k]     f64 | f32 | bf16; rows may be strided (columns of a wider
+///   projection) k        [n_kv_tokens, n_kv_heads * d_k]  dtype of q v        [n_kv_tokens, n_kv_heads *
+///   d_v]  dtype of q returns  [n_q_tokens,  n_heads * d_v]     dtype of q
 ///
-/// Sequence b of `queries` attends to sequence b of `keys`: the same Segments for self-attention, the encoder's for
-/// cross-attention. Query row r of sequence b has absolute position queries.past(b) + r; key row c has position c.
+/// Sequence b of `queries` attends to sequence b of `keys`: the same Segments for self-attention, the
+/// encoder's for cross-attention. Query row r of sequence b has absolute position queries.past(b) + r; key
+/// row c has position c.
 ///
-/// Scores, softmax and sums are kept in f32 (f64 for f64) and the result is rounded once; products of bf16 read bf16 weights.
-/// A query that sees no key yields zeros and has zero gradients. A key of weight 0 adds exactly nothing, so NaN in a key or
-/// value stays with the queries that see it. What a sequence gets does not depend, bit for bit, on the other sequences, on the
-/// number of threads, or on whether its keys beyond a query's sight are present.
+/// Scores, softmax and sums are kept in f32 (f64 for f64) and the result is rounded once; products of bf16
+/// read bf16 weights. A query that sees no key yields zeros and has zero gradients. A key of weight 0 adds
+/// exactly nothing, so NaN in a key or value stays with the queries that see it. What a sequence gets does
+/// not depend, bit for bit, on the other sequences, on the number of threads, or on whether its keys beyond a
+/// query's sight are present.
 ///
-/// O(q_len * kv_len) time a sequence. The blocked path keeps one number (the log-sum-exp) a query and head, and scratch of
-/// O(kv_len) forward, O(q_len + kv_len) backward, for each thread.
+/// O(q_len * kv_len) time a sequence. The blocked path keeps one number (the log-sum-exp) a query and head,
+/// and scratch of O(kv_len) forward, O(q_len + kv_len) backward, for each thread.
 ///
-/// Errors: kShape (ranks or named sizes disagree), kDtype (mixed dtypes or not one of activations), kValue (head counts that
-/// do not divide, a dropout that keeps nothing).
+/// Errors: kShape (ranks or named sizes disagree), kDtype (mixed dtypes or not one of activations), kValue
+/// (head counts that do not divide, a dropout that keeps nothing).
 Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries, const Segments& keys,
               const AttentionOptions& options);
 
-/// One sequence's keys and values in a cache. Rows are strided; of n_kv_heads * width and n_kv_heads * d_v elements.
+/// One sequence's keys and values in a cache. Rows are strided; of n_kv_heads * width and n_kv_heads * d_v
+/// elements.
 struct KeyValueSpan {
   const void* k = nullptr;  // prepared: what score->prepare_keys made of the keys, once, when they came
   const void* v = nullptr;
@@ -68,17 +73,17 @@ struct KeyValueSpan {
   int64_t k_row_stride = 0, v_row_stride = 0;  // in elements
 };
 
-/// The same computation for decoding with a cache, without a tape: sequence b of `queries` attends to keys[b]. Several
-/// sequences may name the same memory (beams that share a source); neighbours that do are computed together where no rule
-/// tells them apart.
+/// The same computation for decoding with a cache, without a tape: sequence b of `queries` attends to
+/// keys[b]. Several sequences may name the same memory (beams that share a source); neighbours that do are
+/// computed together where no rule tells them apart.
 ///
-///   q        [n_q_tokens, n_heads * d_k]   dtype (f64 | f32 | bf16), that of the spans' memory; not yet prepared
-///   returns  [n_q_tokens, n_heads * d_v]
+///   q        [n_q_tokens, n_heads * d_k]   dtype (f64 | f32 | bf16), that of the spans' memory; not yet
+///   prepared returns  [n_q_tokens, n_heads * d_v]
 ///
-/// The same kernels in the same order as attention(): prompt and token-by-token agree bit for bit. Dropout is not applied.
-/// Errors: as attention(); kValue: a negative length.
-Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<const KeyValueSpan> keys, DType dtype,
-                        const AttentionOptions& options);
+/// The same kernels in the same order as attention(): prompt and token-by-token agree bit for bit. Dropout is
+/// not applied. Errors: as attention(); kValue: a negative length.
+Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<const KeyValueSpan> keys,
+                        DType dtype, const AttentionOptions& options);
 
 /// The score in use and its pairing.
 const Score& score_of(const AttentionOptions& options);

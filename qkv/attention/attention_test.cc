@@ -11,13 +11,15 @@ namespace {
 using namespace test;
 
 // Weights by their definition, in float64.
-std::vector<double> weights_by_hand(const Inputs& in, const HeadSizes& heads, int64_t b, int64_t h, int64_t i, bool is_causal) {
+std::vector<double> weights_by_hand(const Inputs& in, const HeadSizes& heads, int64_t b, int64_t h, int64_t i,
+                                    bool is_causal) {
   std::vector<double> w(static_cast<size_t>(in.keys.length(b)));
   double sum = 0;
   for (int64_t j = 0; j < in.keys.length(b); ++j) {
     double s = 0;
     for (int64_t d = 0; d < heads.d_k; ++d)
-      s += in.q.at({in.queries.begin(b) + i, h * heads.d_k + d}) * in.k.at({in.keys.begin(b) + j, h / heads.group() * heads.d_k + d});
+      s += in.q.at({in.queries.begin(b) + i, h * heads.d_k + d}) *
+           in.k.at({in.keys.begin(b) + j, h / heads.group() * heads.d_k + d});
     w[j] = is_causal && j > i ? 0 : std::exp(s / std::sqrt(static_cast<double>(heads.d_k)));
     sum += w[j];
   }
@@ -29,15 +31,26 @@ TEST(Probe, ReturnsTheExactWeightsOfTheRowsAskedForAndNoOthers) {
   for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16})
     for (AttentionPath path : {AttentionPath::kReference, AttentionPath::kBlocked})
       for (bool is_causal : {false, true}) {
-        const Shapes shapes{.heads = {.n_heads = 4, .n_kv_heads = 2, .d_k = 8}, .q_lengths = {3, 130, 70}, .kv_lengths = {}};
+        const Shapes shapes{
+            .heads = {.n_heads = 4, .n_kv_heads = 2, .d_k = 8}, .q_lengths = {3, 130, 70}, .kv_lengths = {}};
         const Inputs in = random_inputs(shapes, dtype);
-        Probe probe{.sites = {"encoder"}, .layers = {2}, .heads = {1, 3}, .sequences = {1}, .positions = {0, 5, 63, 64, 65, 129}};
-        AttentionOptions options{.heads = shapes.heads, .dropout = dropout(0.5), .path = path, .probe = &probe, .site = "encoder", .layer = 2};
+        Probe probe{.sites = {"encoder"},
+                    .layers = {2},
+                    .heads = {1, 3},
+                    .sequences = {1},
+                    .positions = {0, 5, 63, 64, 65, 129}};
+        AttentionOptions options{.heads = shapes.heads,
+                                 .dropout = dropout(0.5),
+                                 .path = path,
+                                 .probe = &probe,
+                                 .site = "encoder",
+                                 .layer = 2};
         if (is_causal) options.rules = {causal()};
         (void)run(in, options);  // under training
         ASSERT_EQ(probe.rows.size(), 12u);
         for (const AttentionRow& row : probe.rows) {
-          const std::vector<double> want = weights_by_hand(in, shapes.heads, 1, row.head, row.position, is_causal);
+          const std::vector<double> want =
+              weights_by_hand(in, shapes.heads, 1, row.head, row.position, is_causal);
           double sum = 0;
           for (size_t j = 0; j < want.size(); ++j) {
             EXPECT_NEAR(row.attn_weights[j], want[j], 2e-6);
@@ -75,7 +88,11 @@ TEST(Probe, SeesTheSameWeightsInAPromptAndStepByStep) {
   (void)attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys, options);
   options.probe = &steps;
   for (int64_t i = 0; i < n; ++i) {
-    const KeyValueSpan keys[] = {{.k = in.k.data<float>(), .v = in.v.data<float>(), .kv_len = i + 1, .k_row_stride = in.k.stride(0), .v_row_stride = in.v.stride(0)}};
+    const KeyValueSpan keys[] = {{.k = in.k.data<float>(),
+                                  .v = in.v.data<float>(),
+                                  .kv_len = i + 1,
+                                  .k_row_stride = in.k.stride(0),
+                                  .v_row_stride = in.v.stride(0)}};
     (void)attention_cached(in.q.rows(i, i + 1), Segments({1}, {i}), keys, DType::kF32, options);
   }
   ASSERT_EQ(steps.rows.size(), prompt.rows.size());
@@ -91,7 +108,8 @@ TEST(Probe, SeesTheSameWeightsInAPromptAndStepByStep) {
 TEST(Attention, RunsWithoutATapeWhereNothingNeedsAGradient) {
   const Shapes shapes{.heads = {.n_heads = 1, .d_k = 2}, .q_lengths = {3}, .kv_lengths = {}};
   const Inputs in = random_inputs(shapes, DType::kF32);
-  EXPECT_FALSE(attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys, {.heads = shapes.heads}).requires_grad());
+  EXPECT_FALSE(attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys, {.heads = shapes.heads})
+                   .requires_grad());
 }
 
 TEST(Attention, GradientsReachColumnsOfOneFusedProjection) {
@@ -99,7 +117,8 @@ TEST(Attention, GradientsReachColumnsOfOneFusedProjection) {
   const Segments two({3, 4});
   EXPECT_EQ(gradcheck(
                 [&](const std::vector<Var>& x) {
-                  return attention(columns(x[0], 0, 6), columns(x[0], 6, 12), columns(x[0], 12, 18), two, two, {.heads = heads, .rules = {causal()}});
+                  return attention(columns(x[0], 0, 6), columns(x[0], 6, 12), columns(x[0], 12, 18), two, two,
+                                   {.heads = heads, .rules = {causal()}});
                 },
                 {random_tensor({7, 18}, 1)}),
             "");
@@ -125,19 +144,26 @@ void expect_error(ErrorCode code, const std::string& piece, const std::function<
 }
 
 TEST(Attention, ErrorsNameTheSizes) {
-  const auto call = [](AttentionOptions o, Shape q, Shape k, Shape v, DType dk = DType::kF32, std::vector<int64_t> n = {2}, std::vector<int64_t> m = {2}) {
+  const auto call = [](AttentionOptions o, Shape q, Shape k, Shape v, DType dk = DType::kF32,
+                       std::vector<int64_t> n = {2}, std::vector<int64_t> m = {2}) {
     return [=] {
-      (void)attention(Var(Tensor::zeros(q, DType::kF32)), Var(Tensor::zeros(k, dk)), Var(Tensor::zeros(v, DType::kF32)), Segments(n), Segments(m), o);
+      (void)attention(Var(Tensor::zeros(q, DType::kF32)), Var(Tensor::zeros(k, dk)),
+                      Var(Tensor::zeros(v, DType::kF32)), Segments(n), Segments(m), o);
     };
   };
   const AttentionOptions two{.heads = {.n_heads = 2, .d_k = 3}};
-  expect_error(ErrorCode::kValue, "n_heads (6) is not a multiple of n_kv_heads (4)", call({.heads = {.n_heads = 6, .n_kv_heads = 4, .d_k = 1}}, {2, 6}, {2, 4}, {2, 4}));
+  expect_error(ErrorCode::kValue, "n_heads (6) is not a multiple of n_kv_heads (4)",
+               call({.heads = {.n_heads = 6, .n_kv_heads = 4, .d_k = 1}}, {2, 6}, {2, 4}, {2, 4}));
   expect_error(ErrorCode::kValue, "d_k (0)", call({}, {2, 6}, {2, 6}, {2, 6}));
-  expect_error(ErrorCode::kShape, "k has 5 columns, needs 2 heads x 3 = 6", call(two, {2, 6}, {2, 5}, {2, 6}));
+  expect_error(ErrorCode::kShape, "k has 5 columns, needs 2 heads x 3 = 6",
+               call(two, {2, 6}, {2, 5}, {2, 6}));
   expect_error(ErrorCode::kShape, "q has 3 rows, queries has 2 tokens", call(two, {3, 6}, {2, 6}, {2, 6}));
   expect_error(ErrorCode::kDtype, "k is bf16, but q is f32", call(two, {2, 6}, {2, 6}, {2, 6}, DType::kBF16));
-  expect_error(ErrorCode::kShape, "1 query sequences, but 2 key sequences", call(two, {2, 6}, {2, 6}, {2, 6}, DType::kF32, {2}, {1, 1}));
-  expect_error(ErrorCode::kValue, "dropout", call({.heads = two.heads, .dropout = {.key = {}, .threshold = 65536}}, {2, 6}, {2, 6}, {2, 6}));
+  expect_error(ErrorCode::kShape, "1 query sequences, but 2 key sequences",
+               call(two, {2, 6}, {2, 6}, {2, 6}, DType::kF32, {2}, {1, 1}));
+  expect_error(
+      ErrorCode::kValue, "dropout",
+      call({.heads = two.heads, .dropout = {.key = {}, .threshold = 65536}}, {2, 6}, {2, 6}, {2, 6}));
   expect_error(ErrorCode::kDtype, "i32 is not a type of activations", [&] {
     const Var ids(Tensor::zeros({2, 6}, DType::kI32));
     (void)attention(ids, ids, ids, Segments({2}), Segments({2}), two);

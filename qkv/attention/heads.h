@@ -5,8 +5,8 @@
 
 namespace qkv {
 
-/// Query head h uses key/value head h / (n_heads / n_kv_heads): equal counts are multi-head attention, n_kv_heads = 1 is
-/// multi-query, anything between is grouped-query (Ainslie et al. 2023, arXiv:2305.13245).
+/// Query head h uses key/value head h / (n_heads / n_kv_heads): equal counts are multi-head attention,
+/// n_kv_heads = 1 is multi-query, anything between is grouped-query (Ainslie et al. 2023, arXiv:2305.13245).
 struct HeadSizes {
   int64_t n_heads = 1;
   int64_t n_kv_heads = 0;  // 0: n_heads. Divides n_heads

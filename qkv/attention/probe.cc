@@ -9,7 +9,8 @@ bool Probe::wants(const std::vector<int64_t>& list, int64_t value) {
 }
 
 bool Probe::wants(std::string_view site, int64_t layer) const {
-  return (sites.empty() || std::find(sites.begin(), sites.end(), site) != sites.end()) && wants(layers, layer);
+  return (sites.empty() || std::find(sites.begin(), sites.end(), site) != sites.end()) &&
+         wants(layers, layer);
 }
 
 }  // namespace qkv

@@ -1,6 +1,7 @@
 #pragma once
-// Looking inside without leaving the fast path: a probe names sites, layers, heads and query rows, and attention gives it
-// those rows' exact weights, recomputed from q, k and the row's log-sum-exp. Nothing else is stored.
+// Looking inside without leaving the fast path: a probe names sites, layers, heads and query rows, and
+// attention gives it those rows' exact weights, recomputed from q, k and the row's log-sum-exp. Nothing else
+// is stored.
 
 #include <cstdint>
 #include <string>
@@ -9,18 +10,19 @@
 
 namespace qkv {
 
-/// The weights of one query of one head: attn_weights[j] is key j's, before dropout; they add up to 1, or are all 0 if the
-/// query sees no key.
+/// The weights of one query of one head: attn_weights[j] is key j's, before dropout; they add up to 1, or are
+/// all 0 if the query sees no key.
 struct AttentionRow {
   std::string site;
   int64_t layer = 0, head = 0, sequence = 0;
-  int64_t position = 0;  // of the query: past + its row in the sequence
-  double lse = 0;        // log sum_j exp(score_j); -inf if the query sees no key
+  int64_t position = 0;             // of the query: past + its row in the sequence
+  double lse = 0;                   // log sum_j exp(score_j); -inf if the query sees no key
   std::vector<float> attn_weights;  // [kv_len]
 };
 
-/// What to look at. An empty list means all. Rows are appended in the order layers run, then by sequence, head and position;
-/// a decoder that runs step by step appends step by step. Not for use by two threads at once.
+/// What to look at. An empty list means all. Rows are appended in the order layers run, then by sequence,
+/// head and position; a decoder that runs step by step appends step by step. Not for use by two threads at
+/// once.
 struct Probe {
   std::vector<std::string> sites;  // "encoder", "decoder", "cross"
   std::vector<int64_t> layers, heads, sequences, positions;

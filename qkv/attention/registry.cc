@@ -17,7 +17,8 @@ const Entry kScores[] = {
     {"dot", [](ParameterSet&, const std::string&, const HeadSizes&) { return dot(); }},
     {"general", general},
     {"additive", additive},
-    {"mlp", [](ParameterSet& set, const std::string& prefix, const HeadSizes& heads) { return mlp(set, prefix, heads); }},
+    {"mlp", [](ParameterSet& set, const std::string& prefix,
+               const HeadSizes& heads) { return mlp(set, prefix, heads); }},
     {"uniform", [](ParameterSet&, const std::string&, const HeadSizes&) { return uniform(); }},
 };
 
@@ -48,7 +49,8 @@ const std::vector<std::string_view>& score_names() {
   return names;
 }
 
-ScorePtr make_score(std::string_view name, ParameterSet& set, const std::string& prefix, const HeadSizes& heads) {
+ScorePtr make_score(std::string_view name, ParameterSet& set, const std::string& prefix,
+                    const HeadSizes& heads) {
   for (const Entry& e : kScores)
     if (e.name == name) return e.make(set, prefix, heads);
   std::string all;
@@ -58,7 +60,8 @@ ScorePtr make_score(std::string_view name, ParameterSet& set, const std::string&
     all += (all.empty() ? "" : ", ") + std::string(known);
     if (edits_between(asked, known) < edits_between(asked, nearest)) nearest = known;
   }
-  throw_error(ErrorCode::kValue, "attention: no score is called \"{}\"; did you mean {}? There are {}", asked, nearest, all);
+  throw_error(ErrorCode::kValue, "attention: no score is called \"{}\"; did you mean {}? There are {}", asked,
+              nearest, all);
 }
 
 }  // namespace qkv

@@ -1,7 +1,7 @@
 #pragma once
-// A score says how well a query matches a key. It is two steps: an optional preparation of queries and keys, each alone and on
-// the tape, so that its gradients need no code of their own; and a pairing of prepared queries with prepared keys, which the
-// paths compute tile by tile.
+// A score says how well a query matches a key. It is two steps: an optional preparation of queries and keys,
+// each alone and on the tape, so that its gradients need no code of their own; and a pairing of prepared
+// queries with prepared keys, which the paths compute tile by tile.
 
 #include <memory>
 #include <string_view>
@@ -33,7 +33,8 @@ class Score {
   virtual Pairing pairing(const HeadSizes& heads) const = 0;
   /// q [n, n_heads * d_k] -> [n, n_heads * width]
   virtual Var prepare_queries(const Var& q, const HeadSizes& /*heads*/) const { return q; }
-  /// k [n, n_kv_heads * d_k] -> [n, n_kv_heads * width]. A key cache holds prepared keys: a key is prepared once.
+  /// k [n, n_kv_heads * d_k] -> [n, n_kv_heads * width]. A key cache holds prepared keys: a key is prepared
+  /// once.
   virtual Var prepare_keys(const Var& k, const HeadSizes& /*heads*/) const { return k; }
   /// Trainable numbers, if any.
   virtual std::vector<ParameterPtr> parameters() const { return {}; }

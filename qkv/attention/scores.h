@@ -1,8 +1,9 @@
 #pragma once
 // The scores that qkv brings. Each is one file in scores/. q and k are one head's query and key, [d_k] each.
 //
-// Trainable scores make their parameters in `set` as <prefix>.weight and so on, with starting values for which scores of
-// unit-variance queries and keys have a variance of about 1, as the scaled dot product's have.
+// Trainable scores make their parameters in `set` as <prefix>.weight and so on, with starting values for
+// which scores of unit-variance queries and keys have a variance of about 1, as the scaled dot product's
+// have.
 
 #include <string>
 #include <string_view>
@@ -17,20 +18,25 @@ namespace qkv {
 ScorePtr dot();
 /// q . k / sqrt(d_k)         Vaswani et al. 2017, arXiv:1706.03762, eq. 1; or any other positive scale
 ScorePtr scaled_dot(double scale = 0);
-/// 0                         every visible key weighs the same: a query gets the mean of the values, whatever it asks
+/// 0                         every visible key weighs the same: a query gets the mean of the values, whatever
+/// it asks
 ScorePtr uniform();
 /// q^T W_h k                 Luong et al. 2015 ("general"). weight [n_heads, d_k, d_k]
 ScorePtr general(ParameterSet& set, const std::string& prefix, const HeadSizes& heads);
-/// v_h . tanh(q + k)         Bahdanau et al. 2015, arXiv:1409.0473, A.1.2; its W and U are the layer's wq and wk.
+/// v_h . tanh(q + k)         Bahdanau et al. 2015, arXiv:1409.0473, A.1.2; its W and U are the layer's wq and
+/// wk.
 ///                           v [n_heads, d_k]
 ScorePtr additive(ParameterSet& set, const std::string& prefix, const HeadSizes& heads);
-/// v_h . tanh(W_h [q; k] + b_h)   Luong et al. 2015 ("concat"): a perceptron of d_hidden units (0: d_k) for each head.
-///                           query_weight [n_heads, d_k, d_hidden], key_weight [n_kv_heads, d_k, d_hidden] are the two halves
-///                           of W; bias [n_kv_heads, d_hidden]; v [n_heads, d_hidden]
+/// v_h . tanh(W_h [q; k] + b_h)   Luong et al. 2015 ("concat"): a perceptron of d_hidden units (0: d_k) for
+/// each head.
+///                           query_weight [n_heads, d_k, d_hidden], key_weight [n_kv_heads, d_k, d_hidden]
+///                           are the two halves of W; bias [n_kv_heads, d_hidden]; v [n_heads, d_hidden]
 ScorePtr mlp(ParameterSet& set, const std::string& prefix, const HeadSizes& heads, int64_t d_hidden = 0);
 
-/// By name: dot, scaled_dot, uniform, general, additive, mlp. Error kValue for another name, with the nearest one.
-ScorePtr make_score(std::string_view name, ParameterSet& set, const std::string& prefix, const HeadSizes& heads);
+/// By name: dot, scaled_dot, uniform, general, additive, mlp. Error kValue for another name, with the nearest
+/// one.
+ScorePtr make_score(std::string_view name, ParameterSet& set, const std::string& prefix,
+                    const HeadSizes& heads);
 const std::vector<std::string_view>& score_names();
 
 }  // namespace qkv

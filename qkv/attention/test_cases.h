@@ -22,7 +22,8 @@ inline std::vector<const kernels::Table*> tables() {
     return t;
   }();
   std::vector<const kernels::Table*> all{&emulated_amx};
-  for (int i = 0; i <= static_cast<int>(best_isa()); ++i) all.push_back(&kernels::table_for(static_cast<Isa>(i)));
+  for (int i = 0; i <= static_cast<int>(best_isa()); ++i)
+    all.push_back(&kernels::table_for(static_cast<Isa>(i)));
   return all;
 }
 
@@ -40,7 +41,8 @@ struct Inputs {
 };
 inline Inputs random_inputs(const Shapes& s, DType dtype, uint64_t seed = 1, double scale = 1) {
   Inputs in{.queries = Segments(s.q_lengths), .keys = Segments(s.keys()), .q = {}, .k = {}, .v = {}};
-  const int64_t wq = s.heads.n_heads * s.heads.d_k, wk = s.heads.kv_heads() * s.heads.d_k, wv = s.heads.kv_heads() * s.heads.value_width();
+  const int64_t wq = s.heads.n_heads * s.heads.d_k, wk = s.heads.kv_heads() * s.heads.d_k,
+                wv = s.heads.kv_heads() * s.heads.value_width();
   in.q = random_tensor({in.queries.n_tokens(), wq + 3}, seed, dtype, scale).columns(3, wq + 3);
   const Tensor kv = random_tensor({in.keys.n_tokens(), wk + wv}, seed + 1, dtype, scale);
   in.k = kv.columns(0, wk);
@@ -56,7 +58,9 @@ inline Outcome run(const Inputs& in, const AttentionOptions& options) {
   const Var q(in.q, true), k(in.k, true), v(in.v, true);
   const Var out = attention(q, k, v, in.queries, in.keys, options);
   backward(out, random_tensor(out.value().shape(), 77, out.dtype()));
-  const auto grad = [](const Var& x) { return x.grad().defined() ? x.grad() : Tensor::zeros(x.value().shape(), x.dtype()); };
+  const auto grad = [](const Var& x) {
+    return x.grad().defined() ? x.grad() : Tensor::zeros(x.value().shape(), x.dtype());
+  };
   return {out.value(), grad(q), grad(k), grad(v)};
 }
 
@@ -64,7 +68,8 @@ inline double max_difference(const Tensor& a, const Tensor& b) {
   EXPECT_EQ(a.shape(), b.shape());
   const std::vector<double> x = a.values(), y = b.values();
   double most = 0;
-  for (size_t i = 0; i < x.size(); ++i) most = std::abs(x[i] - y[i]) <= most ? most : std::abs(x[i] - y[i]);  // NaN wins
+  for (size_t i = 0; i < x.size(); ++i)
+    most = std::abs(x[i] - y[i]) <= most ? most : std::abs(x[i] - y[i]);  // NaN wins
   return most;
 }
 

@@ -3,8 +3,8 @@
 // A tile is [rows, cols] of A = accumulator_t<T>, rows `stride` apart: one query a row, one key a column.
 // A masked score is -infinity. docs/math/attention.md derives the formulae.
 //
-// Every row's arithmetic depends on that row alone, and a masked column adds exactly 0 wherever it stands: so a
-// row has the same bits whatever rows are in its tile and whether the keys it may not see are in it or not.
+// Every row's arithmetic depends on that row alone, and a masked column adds exactly 0 wherever it stands: so
+// a row has the same bits whatever rows are in its tile and whether the keys it may not see are in it or not.
 
 #include <cstdint>
 
@@ -13,21 +13,24 @@
 
 namespace qkv::kernels {
 
-/// One step of the online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867). For each row r, x = scale * s:
+/// One step of the online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867). For each row r, x = scale
+/// * s:
 ///   m' = max(max[r], max_c x[r][c]),  p[r][c] = exp(x[r][c] - m'),  correction[r] = exp(max[r] - m'),
 ///   sum[r] = sum[r] * correction[r] + sum_c p[r][c],  max[r] = m'.
-/// A row that has met no key yet has max = -inf and sum = 0; while it stays so, p = 0 and correction = 1. A score that
-/// is NaN makes its row's p there and its sum NaN. The sum is over the values before rounding to T and before dropout.
+/// A row that has met no key yet has max = -inf and sum = 0; while it stays so, p = 0 and correction = 1. A
+/// score that is NaN makes its row's p there and its sum NaN. The sum is over the values before rounding to T
+/// and before dropout.
 template <class T>
 struct SoftmaxTile {
   using A = accumulator_t<T>;
   int64_t rows = 0, cols = 0;  // cols in 1 .. 64
   const A* s = nullptr;
   int64_t stride = 0;
-  A scale = 1;                     // > 0
-  const uint64_t* keep = nullptr;  // [rows], bit c: p[r][c] survives dropout, else it is stored as 0. None: all
+  A scale = 1;  // > 0
+  const uint64_t* keep =
+      nullptr;  // [rows], bit c: p[r][c] survives dropout, else it is stored as 0. None: all
   A *max = nullptr, *sum = nullptr, *correction = nullptr;  // [rows]
-  T* p = nullptr;  // [rows, cols], rows p_stride apart
+  T* p = nullptr;                                           // [rows, cols], rows p_stride apart
   int64_t p_stride = 0;
 };
 
@@ -38,8 +41,9 @@ struct SoftmaxTile {
 template <class T>
 struct SoftmaxTileBackward {
   using A = accumulator_t<T>;
-  int64_t rows = 0, cols = 0;           // cols in 1 .. 64
-  const A *s = nullptr, *dp = nullptr;  // rows `stride` apart; a row whose lse is -inf has scores of -inf alone
+  int64_t rows = 0, cols = 0;  // cols in 1 .. 64
+  const A *s = nullptr,
+          *dp = nullptr;  // rows `stride` apart; a row whose lse is -inf has scores of -inf alone
   int64_t stride = 0;
   A scale = 1;
   const uint64_t* keep = nullptr;
@@ -59,26 +63,30 @@ struct AttentionKernels {
   /// x[r][0..d) *= factor[r]; rows ld apart. A factor of 1 leaves the row untouched.
   void (*scale_rows)(int64_t rows, int64_t d, const A* factor, A* x, int64_t ld) noexcept = nullptr;
   /// y[r][0..d) = x[r][0..d) * factor[r], rounded to T.
-  void (*store_rows)(int64_t rows, int64_t d, const A* factor, const A* x, int64_t ldx, T* y, int64_t ldy) noexcept = nullptr;
+  void (*store_rows)(int64_t rows, int64_t d, const A* factor, const A* x, int64_t ldx, T* y,
+                     int64_t ldy) noexcept = nullptr;
   /// out[r] = sum_d x[r][d] * y[r][d].
-  void (*row_dots)(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y, int64_t ldy, A* out) noexcept = nullptr;
-  /// Whether no element of x [rows, cols] is infinite or NaN: such a value must not reach a row that does not see it,
-  /// and 0 * NaN would carry it there.
+  void (*row_dots)(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y, int64_t ldy,
+                   A* out) noexcept = nullptr;
+  /// Whether no element of x [rows, cols] is infinite or NaN: such a value must not reach a row that does not
+  /// see it, and 0 * NaN would carry it there.
   bool (*all_finite)(int64_t rows, int64_t cols, const T* x, int64_t ld) noexcept = nullptr;
 
-  /// Which places of dropout groups first, first + step, ... (rows.h) are kept: group i of n fills keep[2 i] (places
-  /// 0 .. 63, bit c for place c) and keep[2 i + 1] (places 64 .. 127).
-  void (*dropout_keep)(int64_t n, uint64_t first, uint64_t step, const Dropout&, uint64_t* keep) noexcept = nullptr;
+  /// Which places of dropout groups first, first + step, ... (rows.h) are kept: group i of n fills keep[2 i]
+  /// (places 0 .. 63, bit c for place c) and keep[2 i + 1] (places 64 .. 127).
+  void (*dropout_keep)(int64_t n, uint64_t first, uint64_t step, const Dropout&,
+                       uint64_t* keep) noexcept = nullptr;
 
-  /// The additive score (Bahdanau et al. 2015, arXiv:1409.0473, section A.1.2): s[r][c] = sum_d v[d] tanh(q[r][d] + k[c][d]).
-  void (*additive_tile)(int64_t rows, int64_t cols, int64_t d, const T* q, int64_t ldq, const T* k, int64_t ldk, const A* v,
-                        A* s, int64_t stride) noexcept = nullptr;
+  /// The additive score (Bahdanau et al. 2015, arXiv:1409.0473, section A.1.2): s[r][c] = sum_d v[d]
+  /// tanh(q[r][d] + k[c][d]).
+  void (*additive_tile)(int64_t rows, int64_t cols, int64_t d, const T* q, int64_t ldq, const T* k,
+                        int64_t ldk, const A* v, A* s, int64_t stride) noexcept = nullptr;
   /// Given ds [rows, cols]: with t = tanh(q[r][d] + k[c][d]),
   ///   dv[d] += sum_rc ds t,  dq[r][d] += sum_c ds v[d] (1 - t^2),  dk[c][d] += sum_r ds v[d] (1 - t^2).
   /// Pairs (r, c) whose ds is 0 add nothing.
-  void (*additive_tile_backward)(int64_t rows, int64_t cols, int64_t d, const T* q, int64_t ldq, const T* k, int64_t ldk,
-                                 const A* v, const T* ds, int64_t stride, A* dq, int64_t lddq, A* dk, int64_t lddk,
-                                 A* dv) noexcept = nullptr;
+  void (*additive_tile_backward)(int64_t rows, int64_t cols, int64_t d, const T* q, int64_t ldq, const T* k,
+                                 int64_t ldk, const A* v, const T* ds, int64_t stride, A* dq, int64_t lddq,
+                                 A* dk, int64_t lddk, A* dv) noexcept = nullptr;
 };
 
 }  // namespace qkv::kernels

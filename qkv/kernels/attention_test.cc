@@ -41,11 +41,14 @@ std::vector<double> through(const std::vector<double>& x) {
   return y;
 }
 
-template <class T> constexpr double kRounding = 1e-6;
-template <> constexpr double kRounding<bfloat16> = 1.0 / 256;
+template <class T>
+constexpr double kRounding = 1e-6;
+template <>
+constexpr double kRounding<bfloat16> = 1.0 / 256;
 
 template <class T, class U>
-void expect_close(const std::vector<U>& got, const std::vector<double>& want, double absolute, const std::string& what) {
+void expect_close(const std::vector<U>& got, const std::vector<double>& want, double absolute,
+                  const std::string& what) {
   ASSERT_EQ(got.size(), want.size());
   for (size_t i = 0; i < got.size(); ++i) {
     const double g = static_cast<double>(static_cast<accumulator_t<U>>(got[i]));
@@ -62,9 +65,11 @@ void expect_close(const std::vector<U>& got, const std::vector<double>& want, do
 // Scores of a tile with a hidden end, a wholly hidden row, and a row that has met nothing before.
 template <class T>
 void check_softmax(const Table& t, int64_t cols, bool dropout) {
-  const std::string what = std::string(name(t.isa)) + " " + std::to_string(cols) + (dropout ? " dropout" : "");
+  const std::string what =
+      std::string(name(t.isa)) + " " + std::to_string(cols) + (dropout ? " dropout" : "");
   const int64_t rows = 6, stride = 70;
-  std::vector<double> s = through<float>(normals(rows * stride, 3, 4)), max = through<float>(normals(rows, 4, 2)), sum(rows, 1.5);
+  std::vector<double> s = through<float>(normals(rows * stride, 3, 4)),
+                      max = through<float>(normals(rows, 4, 2)), sum(rows, 1.5);
   for (int64_t c = 0; c < cols; ++c) s[1 * stride + c] = s[2 * stride + c] = -kInf;
   for (int64_t c = cols / 2; c < cols; ++c) s[3 * stride + c] = -kInf;
   max[2] = max[4] = -kInf, sum[2] = sum[4] = 0;
@@ -72,11 +77,20 @@ void check_softmax(const Table& t, int64_t cols, bool dropout) {
 
   const auto run = [&]<class U>(const KernelsFor<U>& kernels, U) {
     using A = accumulator_t<U>;
-    std::vector<A> s_a(s.begin(), s.end()), max_a(max.begin(), max.end()), sum_a(sum.begin(), sum.end()), correction(rows);
+    std::vector<A> s_a(s.begin(), s.end()), max_a(max.begin(), max.end()), sum_a(sum.begin(), sum.end()),
+        correction(rows);
     std::vector<U> p(rows * stride, U(A(7)));
-    kernels.attention.softmax_tile({.rows = rows, .cols = cols, .s = s_a.data(), .stride = stride, .scale = A(0.5),
-                                    .keep = dropout ? keep.data() : nullptr, .max = max_a.data(), .sum = sum_a.data(),
-                                    .correction = correction.data(), .p = p.data(), .p_stride = stride});
+    kernels.attention.softmax_tile({.rows = rows,
+                                    .cols = cols,
+                                    .s = s_a.data(),
+                                    .stride = stride,
+                                    .scale = A(0.5),
+                                    .keep = dropout ? keep.data() : nullptr,
+                                    .max = max_a.data(),
+                                    .sum = sum_a.data(),
+                                    .correction = correction.data(),
+                                    .p = p.data(),
+                                    .p_stride = stride});
     return std::tuple(p, max_a, sum_a, correction);
   };
   const auto [p, m, l, c] = run(t.of<T>(), T{});
@@ -88,17 +102,28 @@ void check_softmax(const Table& t, int64_t cols, bool dropout) {
   EXPECT_EQ(l[2], 0) << "a row that has seen nothing";
   EXPECT_EQ(c[2], 1);
 
-  std::vector<double> dp = through<float>(normals(rows * stride, 5)), lse = through<float>(normals(rows, 6)), delta = through<float>(normals(rows, 7));
+  std::vector<double> dp = through<float>(normals(rows * stride, 5)), lse = through<float>(normals(rows, 6)),
+                      delta = through<float>(normals(rows, 7));
   for (double& x : lse) x += 4;
   lse[2] = -kInf;
   dp[1 * stride] = std::nan("");  // a hidden key's value
   const auto run_back = [&]<class U>(const KernelsFor<U>& kernels, U) {
     using A = accumulator_t<U>;
-    std::vector<A> s_a(s.begin(), s.end()), dp_a(dp.begin(), dp.end()), lse_a(lse.begin(), lse.end()), delta_a(delta.begin(), delta.end());
+    std::vector<A> s_a(s.begin(), s.end()), dp_a(dp.begin(), dp.end()), lse_a(lse.begin(), lse.end()),
+        delta_a(delta.begin(), delta.end());
     std::vector<U> weights(rows * stride, U(A(7))), ds(rows * stride, U(A(7)));
-    kernels.attention.softmax_tile_backward({.rows = rows, .cols = cols, .s = s_a.data(), .dp = dp_a.data(), .stride = stride,
-                                             .scale = A(0.5), .keep = dropout ? keep.data() : nullptr, .keep_scale = A(1.25),
-                                             .lse = lse_a.data(), .delta = delta_a.data(), .p = weights.data(), .ds = ds.data(),
+    kernels.attention.softmax_tile_backward({.rows = rows,
+                                             .cols = cols,
+                                             .s = s_a.data(),
+                                             .dp = dp_a.data(),
+                                             .stride = stride,
+                                             .scale = A(0.5),
+                                             .keep = dropout ? keep.data() : nullptr,
+                                             .keep_scale = A(1.25),
+                                             .lse = lse_a.data(),
+                                             .delta = delta_a.data(),
+                                             .p = weights.data(),
+                                             .ds = ds.data(),
                                              .p_stride = stride});
     return std::pair(weights, ds);
   };
@@ -126,8 +151,15 @@ TEST(AttentionKernels, MaskedColumnsAddExactlyNothing) {
       const auto run = [&](int64_t cols) {
         float max = static_cast<float>(-kInf), sum = 0, correction = 0;
         std::vector<float> p(64);
-        t->f32.attention.softmax_tile({.rows = 1, .cols = cols, .s = s.data(), .stride = 64, .max = &max, .sum = &sum,
-                                       .correction = &correction, .p = p.data(), .p_stride = 64});
+        t->f32.attention.softmax_tile({.rows = 1,
+                                       .cols = cols,
+                                       .s = s.data(),
+                                       .stride = 64,
+                                       .max = &max,
+                                       .sum = &sum,
+                                       .correction = &correction,
+                                       .p = p.data(),
+                                       .p_stride = 64});
         p.push_back(max), p.push_back(sum), p.push_back(correction);
         return p;
       };
@@ -139,15 +171,23 @@ TEST(AttentionKernels, NanScoresStayInTheirRow) {
   for (const Table* t : tables()) {
     std::vector<float> s(2 * 20, 1.0f), max(2, static_cast<float>(-kInf)), sum(2, 0.0f), correction(2), p(40);
     s[3] = std::nanf("");
-    t->f32.attention.softmax_tile({.rows = 2, .cols = 20, .s = s.data(), .stride = 20, .max = max.data(), .sum = sum.data(),
-                                   .correction = correction.data(), .p = p.data(), .p_stride = 20});
+    t->f32.attention.softmax_tile({.rows = 2,
+                                   .cols = 20,
+                                   .s = s.data(),
+                                   .stride = 20,
+                                   .max = max.data(),
+                                   .sum = sum.data(),
+                                   .correction = correction.data(),
+                                   .p = p.data(),
+                                   .p_stride = 20});
     EXPECT_TRUE(std::isnan(sum[0])) << name(t->isa);
     EXPECT_EQ(sum[1], 20) << name(t->isa);
   }
 }
 
 TEST(AttentionKernels, DropoutBitsEqualTheDefinition) {
-  const Dropout dropout{.key = {.seed = 0x123456789, .stream = 4, .step = 9}, .threshold = Dropout::threshold_of(0.3)};
+  const Dropout dropout{.key = {.seed = 0x123456789, .stream = 4, .step = 9},
+                        .threshold = Dropout::threshold_of(0.3)};
   const auto run = [&](const Table& t) {
     std::vector<uint64_t> keep(2 * 33);
     t.f32.attention.dropout_keep(33, (uint64_t{1} << 30) + 5, 3 << 24, dropout, keep.data());
@@ -219,19 +259,22 @@ template <class T>
 void check_additive(const Table& t, int64_t d) {
   const int64_t rows = 3, cols = 5, ld = 70;
   const std::string what = std::string(name(t.isa)) + " additive d " + std::to_string(d);
-  const std::vector<double> q = through<T>(normals(rows * ld, 1)), k = through<T>(normals(cols * ld, 2)), v = through<float>(normals(d, 3));
+  const std::vector<double> q = through<T>(normals(rows * ld, 1)), k = through<T>(normals(cols * ld, 2)),
+                            v = through<float>(normals(d, 3));
   std::vector<double> ds = through<T>(normals(rows * cols, 4));
   ds[2] = 0;
   const auto run = [&]<class U>(const KernelsFor<U>& kernels, U) {
     using A = accumulator_t<U>;
-    std::vector<A> s(rows * cols), v_a(v.begin(), v.end()), dq(rows * ld, A(1)), dk(cols * ld, A(2)), dv(d, A(3));
+    std::vector<A> s(rows * cols), v_a(v.begin(), v.end()), dq(rows * ld, A(1)), dk(cols * ld, A(2)),
+        dv(d, A(3));
     std::vector<U> q_u(q.size()), k_u(k.size()), ds_u(ds.size());
     for (size_t i = 0; i < q.size(); ++i) q_u[i] = U(A(q[i]));
     for (size_t i = 0; i < k.size(); ++i) k_u[i] = U(A(k[i]));
     for (size_t i = 0; i < ds.size(); ++i) ds_u[i] = U(A(ds[i]));
-    kernels.attention.additive_tile(rows, cols, d, q_u.data(), ld, k_u.data(), ld, v_a.data(), s.data(), cols);
-    kernels.attention.additive_tile_backward(rows, cols, d, q_u.data(), ld, k_u.data(), ld, v_a.data(), ds_u.data(), cols,
-                                             dq.data(), ld, dk.data(), ld, dv.data());
+    kernels.attention.additive_tile(rows, cols, d, q_u.data(), ld, k_u.data(), ld, v_a.data(), s.data(),
+                                    cols);
+    kernels.attention.additive_tile_backward(rows, cols, d, q_u.data(), ld, k_u.data(), ld, v_a.data(),
+                                             ds_u.data(), cols, dq.data(), ld, dk.data(), ld, dv.data());
     return std::tuple(s, dq, dk, dv);
   };
   const auto [s, dq, dk, dv] = run(t.of<T>(), T{});

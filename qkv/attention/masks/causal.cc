@@ -14,7 +14,8 @@ class Causal final : public RuleFor<Causal> {
   void edit(const ScoreTile<A>& t) const noexcept {
     for (int64_t r = 0; r < t.rows; ++r) {
       const int64_t first_hidden = std::max<int64_t>(0, t.i0 + r + 1 - t.j0);
-      if (first_hidden < t.cols) std::fill(t.scores + r * t.stride + first_hidden, t.scores + r * t.stride + t.cols, A(kMasked));
+      if (first_hidden < t.cols)
+        std::fill(t.scores + r * t.stride + first_hidden, t.scores + r * t.stride + t.cols, A(kMasked));
     }
   }
 };

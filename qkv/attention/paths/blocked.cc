@@ -1,5 +1,6 @@
-// Attention forward without the score matrix: Dao et al. 2022 (arXiv:2205.14135), algorithm 1, with the roles of the loops as
-// in FlashAttention-2 (arXiv:2307.08691): queries outside, keys inside, one division at the end.
+// Attention forward without the score matrix: Dao et al. 2022 (arXiv:2205.14135), algorithm 1, with the roles
+// of the loops as in FlashAttention-2 (arXiv:2307.08691): queries outside, keys inside, one division at the
+// end.
 
 #include "qkv/attention/paths/items.h"
 
@@ -22,13 +23,15 @@ class BlockedForward {
     }
 
     // Keys and values are packed once for all query blocks and all heads that share them.
-    const int64_t first_tile = all.begin / kTile, n_tiles = std::max<int64_t>(0, blocks_of(all.end) - first_tile);
+    const int64_t first_tile = all.begin / kTile,
+                  n_tiles = std::max<int64_t>(0, blocks_of(all.end) - first_tile);
     auto* keys = scratch.take<KeyTile<T>>(n_tiles);
     auto* values = scratch.take<RightOperand<T>>(n_tiles);
     for (int64_t t = 0; t < n_tiles; ++t) {
       const int64_t j0 = (first_tile + t) * kTile, cols = std::min(kTile, all.end - j0);
       keys[t] = key_tile(p_, seq, item.kv_head, j0, cols, scratch);
-      values[t] = right_operand(*p_.kernels, p_.value(seq, item.kv_head, j0), cols, p_.d_v(), seq.v_stride, scratch);
+      values[t] =
+          right_operand(*p_.kernels, p_.value(seq, item.kv_head, j0), cols, p_.d_v(), seq.v_stride, scratch);
     }
     s_ = scratch.take<A>(kTile * kTile);
     weights_ = scratch.take<T>(kTile * kTile);
@@ -39,14 +42,15 @@ class BlockedForward {
       for (int64_t b = item.begin; b < item.end; ++b) {
         const KeyRange range = visible_to_block(p_, seq, b);
         const int64_t begin = range.begin / kTile - first_tile, end = blocks_of(range.end) - first_tile;
-        block(seq, h, b * kTile, keys, values, range.begin < range.end ? begin : 0, range.begin < range.end ? end : 0);
+        block(seq, h, b * kTile, keys, values, range.begin < range.end ? begin : 0,
+              range.begin < range.end ? end : 0);
       }
   }
 
  private:
   // Query rows i .. of head h against key tiles begin .. end - 1.
-  void block(const Sequence<T>& seq, int64_t h, int64_t i, const KeyTile<T>* keys, const RightOperand<T>* values,
-             int64_t begin, int64_t end) {
+  void block(const Sequence<T>& seq, int64_t h, int64_t i, const KeyTile<T>* keys,
+             const RightOperand<T>* values, int64_t begin, int64_t end) {
     const auto& kernels = p_.kernels->attention;
     const int64_t rows = std::min(kTile, seq.q_len - i), d_v = p_.d_v();
     A max[kTile], sum[kTile], correction[kTile];
@@ -58,8 +62,17 @@ class BlockedForward {
       const int64_t cols = keys[t].cols;
       const A scale = score_tile(p_, seq, h, i, rows, keys[t], s_);
       const uint64_t* keep = dropout_.keep(p_, seq, h, i, rows, keys[t].j0);
-      kernels.softmax_tile({.rows = rows, .cols = cols, .s = s_, .stride = kTile, .scale = scale, .keep = keep, .max = max,
-                            .sum = sum, .correction = correction, .p = weights_, .p_stride = kTile});
+      kernels.softmax_tile({.rows = rows,
+                            .cols = cols,
+                            .s = s_,
+                            .stride = kTile,
+                            .scale = scale,
+                            .keep = keep,
+                            .max = max,
+                            .sum = sum,
+                            .correction = correction,
+                            .p = weights_,
+                            .p_stride = kTile});
       if (t > begin) kernels.scale_rows(rows, d_v, correction, o_, d_v);
       multiply(*p_.kernels, rows, weights_, kTile, values[t], o_, d_v, /*accumulate=*/t > begin);
       flops += 2 * rows * cols * (p_.width + d_v);
@@ -67,7 +80,8 @@ class BlockedForward {
 
     A factor[kTile];  // a row that saw no key has sum 0 and stays zero
     for (int64_t r = 0; r < rows; ++r) factor[r] = sum[r] == 0 ? A(0) : p_.dropout_scale() / sum[r];
-    kernels.store_rows(rows, d_v, factor, o_, d_v, result_.out + (seq.q_begin + i) * p_.heads.n_heads * d_v + h * d_v,
+    kernels.store_rows(rows, d_v, factor, o_, d_v,
+                       result_.out + (seq.q_begin + i) * p_.heads.n_heads * d_v + h * d_v,
                        p_.heads.n_heads * d_v);
     if (result_.lse) {
       A* lse = result_.lse + h * p_.n_q + seq.q_begin + i;
@@ -93,7 +107,8 @@ void blocked_forward(const Problem<T>& p, const Result<T>& result) {
   // Hand-out one at a time evens out items of unequal cost if each thread gets a few.
   const int64_t n = static_cast<int64_t>(p.sequences.size()) * p.heads.kv_heads();
   const int64_t pieces = threads() == 1 ? 1 : ceil_div(4 * threads(), std::max<int64_t>(1, n));
-  const std::vector<Item> items = cut(p, [](const Sequence<T>& s) { return s.q_len; }, pieces);
+  const std::vector<Item> items = cut(
+      p, [](const Sequence<T>& s) { return s.q_len; }, pieces);
   for_each_item(p, items, [&](const Item& item) {
     BlockedForward<T> forward(p, result);
     forward.run(item);

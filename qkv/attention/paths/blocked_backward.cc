@@ -1,13 +1,15 @@
-// Attention backward without the score matrix: Dao et al. 2022 (arXiv:2205.14135), algorithm 4. Each tile's weights are
-// recomputed from q, k and the row's log-sum-exp. With W = softmax weights, P = W with dropout, for one head:
+// Attention backward without the score matrix: Dao et al. 2022 (arXiv:2205.14135), algorithm 4. Each tile's
+// weights are recomputed from q, k and the row's log-sum-exp. With W = softmax weights, P = W with dropout,
+// for one head:
 //
 //   dV = P^T dO      dP = dO V^T      dS = W * (dropout(dP) - delta)      delta_i = dO_i . O_i
 //   dQ = scale dS K  dK = scale dS^T Q                                    (docs/math/attention.md)
 //
-// Keys are the outer loop: a tile's dK and dV stay in the L1, dQ is added to in memory. One thread does a (sequence,
-// key/value head): the query heads that share it add to the same dK and dV in order of head, then of query block, and a
-// query's dQ is added to in order of key tile. Both orders stay the same where there are too few of these for the threads and
-// keys and queries are done apart (seven products a tile instead of five), so that changes no bit.
+// Keys are the outer loop: a tile's dK and dV stay in the L1, dQ is added to in memory. One thread does a
+// (sequence, key/value head): the query heads that share it add to the same dK and dV in order of head, then
+// of query block, and a query's dQ is added to in order of key tile. Both orders stay the same where there
+// are too few of these for the threads and keys and queries are done apart (seven products a tile instead of
+// five), so that changes no bit.
 
 #include "qkv/attention/paths/items.h"
 
@@ -64,11 +66,13 @@ class BlockedBackward {
     dv_ = scratch_->take<A>(kTile * p_.d_v());
     d_tanh_v_ = g_.d_tanh_v ? g_.d_tanh_v + item.sequence * p_.heads.n_heads * p_.width : nullptr;
 
-    for (int64_t t = tile_begin; t < tile_end; ++t) key_tile_pass(seq, item.kv_head, t, {blocks, static_cast<size_t>(n)});
+    for (int64_t t = tile_begin; t < tile_end; ++t)
+      key_tile_pass(seq, item.kv_head, t, {blocks, static_cast<size_t>(n)});
     if (queries_)
       for (const QueryBlock<T>& block : std::span(blocks, static_cast<size_t>(n)))
         store(block.rows, p_.width, p_.scale, block.dq,
-              g_.dq + ((seq.q_begin + block.i) * p_.heads.n_heads + block.head) * p_.width, p_.heads.n_heads * p_.width);
+              g_.dq + ((seq.q_begin + block.i) * p_.heads.n_heads + block.head) * p_.width,
+              p_.heads.n_heads * p_.width);
   }
 
   int64_t flops = 0;
@@ -85,8 +89,8 @@ class BlockedBackward {
     block.dout = g_.dout + row * out_stride_ + h * d_v;
     block.lse = g_.lse + h * p_.n_q + row;
     block.delta = scratch_->take<A>(block.rows);
-    p_.kernels->attention.row_dots(block.rows, d_v, block.dout, out_stride_, g_.out + row * out_stride_ + h * d_v, out_stride_,
-                                   block.delta);
+    p_.kernels->attention.row_dots(block.rows, d_v, block.dout, out_stride_,
+                                   g_.out + row * out_stride_ + h * d_v, out_stride_, block.delta);
     if (queries_) {
       block.dq = scratch_->take<A>(block.rows * p_.width);
       std::fill(block.dq, block.dq + block.rows * p_.width, A(0));
@@ -94,17 +98,21 @@ class BlockedBackward {
     if (keys_) {
       block.dout_right = right_operand(*p_.kernels, block.dout, block.rows, d_v, out_stride_, *scratch_);
       if (p_.kind == Pairing::Kind::kDot)
-        block.q_right = right_operand(*p_.kernels, p_.query(seq, h, block.i), block.rows, p_.width, p_.q_stride, *scratch_);
+        block.q_right = right_operand(*p_.kernels, p_.query(seq, h, block.i), block.rows, p_.width,
+                                      p_.q_stride, *scratch_);
     }
     return block;
   }
 
   // Everything that involves key tile t.
-  void key_tile_pass(const Sequence<T>& seq, int64_t kv_head, int64_t t, std::span<const QueryBlock<T>> blocks) {
+  void key_tile_pass(const Sequence<T>& seq, int64_t kv_head, int64_t t,
+                     std::span<const QueryBlock<T>> blocks) {
     const Scratch::Frame frame(*scratch_);
-    const int64_t j0 = t * kTile, cols = std::min(kTile, seq.kv_len - j0), d_v = p_.d_v(), kv_heads = p_.heads.kv_heads();
+    const int64_t j0 = t * kTile, cols = std::min(kTile, seq.kv_len - j0), d_v = p_.d_v(),
+                  kv_heads = p_.heads.kv_heads();
     const KeyTile<T> keys = key_tile(p_, seq, kv_head, j0, cols, *scratch_);
-    const void* v_flipped = transposed_operand(*p_.kernels, p_.value(seq, kv_head, j0), cols, d_v, seq.v_stride, *scratch_);
+    const void* v_flipped =
+        transposed_operand(*p_.kernels, p_.value(seq, kv_head, j0), cols, d_v, seq.v_stride, *scratch_);
     RightOperand<T> k_right;
     if (queries_ && p_.kind == Pairing::Kind::kDot)
       k_right = right_operand(*p_.kernels, keys.k, cols, p_.width, seq.k_stride, *scratch_);
@@ -116,30 +124,43 @@ class BlockedBackward {
 
     if (!keys_) return;
     if (g_.dk)
-      store(cols, p_.width, p_.scale, dk_, g_.dk + ((seq.kv_begin + j0) * kv_heads + kv_head) * p_.width, kv_heads * p_.width);
-    store(cols, d_v, p_.dropout_scale(), dv_, g_.dv + ((seq.kv_begin + j0) * kv_heads + kv_head) * d_v, kv_heads * d_v);
+      store(cols, p_.width, p_.scale, dk_, g_.dk + ((seq.kv_begin + j0) * kv_heads + kv_head) * p_.width,
+            kv_heads * p_.width);
+    store(cols, d_v, p_.dropout_scale(), dv_, g_.dv + ((seq.kv_begin + j0) * kv_heads + kv_head) * d_v,
+          kv_heads * d_v);
   }
 
   // One block of queries against one tile of keys.
-  void tile_pass(const Sequence<T>& seq, const KeyTile<T>& keys, const void* v_flipped, const RightOperand<T>& k_right,
-                 const QueryBlock<T>& block) {
+  void tile_pass(const Sequence<T>& seq, const KeyTile<T>& keys, const void* v_flipped,
+                 const RightOperand<T>& k_right, const QueryBlock<T>& block) {
     const auto& kernels = *p_.kernels;
     const int64_t rows = block.rows, cols = keys.cols, d_v = p_.d_v(), width = p_.width;
     const A scale = score_tile(p_, seq, block.head, block.i, rows, keys, s_);
     multiply(kernels, rows, cols, d_v, block.dout, out_stride_, v_flipped, dp_, kTile, false);
-    kernels.attention.softmax_tile_backward({.rows = rows, .cols = cols, .s = s_, .dp = dp_, .stride = kTile, .scale = scale,
-                                             .keep = dropout_.keep(p_, seq, block.head, block.i, rows, keys.j0),
-                                             .keep_scale = p_.dropout_scale(), .lse = block.lse, .delta = block.delta,
-                                             .p = weights_, .ds = ds_, .p_stride = kTile});
+    kernels.attention.softmax_tile_backward(
+        {.rows = rows,
+         .cols = cols,
+         .s = s_,
+         .dp = dp_,
+         .stride = kTile,
+         .scale = scale,
+         .keep = dropout_.keep(p_, seq, block.head, block.i, rows, keys.j0),
+         .keep_scale = p_.dropout_scale(),
+         .lse = block.lse,
+         .delta = block.delta,
+         .p = weights_,
+         .ds = ds_,
+         .p_stride = kTile});
     if (keys_) {
       kernels.gemm.transpose(rows, cols, weights_, kTile, flipped_, kTile);
       multiply(kernels, cols, flipped_, kTile, block.dout_right, dv_, d_v, true);
     }
     flops += 2 * rows * cols * (2 * d_v + 3 * width);
     if (p_.kind == Pairing::Kind::kTanhSum) {
-      kernels.attention.additive_tile_backward(rows, cols, width, p_.query(seq, block.head, block.i), p_.q_stride, keys.k,
-                                               seq.k_stride, p_.tanh_v + block.head * width, ds_, kTile, block.dq, width, dk_,
-                                               width, d_tanh_v_ + block.head * width);
+      kernels.attention.additive_tile_backward(rows, cols, width, p_.query(seq, block.head, block.i),
+                                               p_.q_stride, keys.k, seq.k_stride,
+                                               p_.tanh_v + block.head * width, ds_, kTile, block.dq, width,
+                                               dk_, width, d_tanh_v_ + block.head * width);
     } else if (p_.kind == Pairing::Kind::kDot) {
       if (keys_) {
         kernels.gemm.transpose(rows, cols, ds_, kTile, flipped_, kTile);
@@ -163,8 +184,9 @@ class BlockedBackward {
   Scratch* scratch_ = nullptr;
   TileDropout dropout_;
   A *s_ = nullptr, *dp_ = nullptr;  // [kTile, kTile]: scores; gradient of the weights
-  T *weights_ = nullptr, *ds_ = nullptr, *flipped_ = nullptr;  // [kTile, kTile]; flipped: one of the others, transposed
-  A *dk_ = nullptr, *dv_ = nullptr;                            // [kTile, width], [kTile, d_v]
+  T *weights_ = nullptr, *ds_ = nullptr,
+    *flipped_ = nullptr;             // [kTile, kTile]; flipped: one of the others, transposed
+  A *dk_ = nullptr, *dv_ = nullptr;  // [kTile, width], [kTile, d_v]
   A* d_tanh_v_ = nullptr;
 };
 

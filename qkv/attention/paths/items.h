@@ -1,6 +1,7 @@
 #pragma once
-// How the blocked paths cut their work: one item a (sequence, key/value head), cut further along the queries where that gives
-// too few items for the threads. No sum crosses an item's border, so how it is cut changes no bit.
+// How the blocked paths cut their work: one item a (sequence, key/value head), cut further along the queries
+// where that gives too few items for the threads. No sum crosses an item's border, so how it is cut changes
+// no bit.
 
 #include <numeric>
 #include <vector>
@@ -18,8 +19,8 @@ struct Item {
 
 inline int64_t blocks_of(int64_t length) { return ceil_div(length, kTile); }
 
-/// length(s): how many rows of sequence s are to be cut in blocks of kTile, and these into at most `pieces`. A sequence
-/// of length 0 gives one empty item: its other side's results are still to be written.
+/// length(s): how many rows of sequence s are to be cut in blocks of kTile, and these into at most `pieces`.
+/// A sequence of length 0 gives one empty item: its other side's results are still to be written.
 template <class T, class Length>
 std::vector<Item> cut(const Problem<T>& p, Length&& length, int64_t pieces) {
   const int64_t kv_heads = p.heads.kv_heads(), n = static_cast<int64_t>(p.sequences.size());
@@ -35,13 +36,15 @@ std::vector<Item> cut(const Problem<T>& p, Length&& length, int64_t pieces) {
   return items;
 }
 
-/// run(item) for all, over the threads where the work is worth waking them. It returns the floating-point operations done.
+/// run(item) for all, over the threads where the work is worth waking them. It returns the floating-point
+/// operations done.
 template <class T, class Run>
 void for_each_item(const Problem<T>& p, const std::vector<Item>& items, Run&& run) {
   int64_t work = 0;
   for (const Sequence<T>& s : p.sequences) work += s.q_len * s.kv_len * p.heads.n_heads * (p.width + p.d_v());
   constexpr int64_t kWorthAThread = 1 << 16;  // multiply-adds: a few microseconds, as a fork costs
-  std::vector<int64_t> flops(items.size());  // one place an item: a shared counter took 3 % of a batch of short sentences
+  std::vector<int64_t> flops(
+      items.size());  // one place an item: a shared counter took 3 % of a batch of short sentences
   const auto run_at = [&](int64_t i) { flops[static_cast<size_t>(i)] = run(items[static_cast<size_t>(i)]); };
   const int64_t n = static_cast<int64_t>(items.size());
   if (work < kWorthAThread)

@@ -1,5 +1,5 @@
-// The blocked path against the reference, against finite differences, and against itself under another batch, thread count or
-// order of arrival.
+// The blocked path against the reference, against finite differences, and against itself under another batch,
+// thread count or order of arrival.
 
 #include <limits>
 
@@ -22,7 +22,8 @@ TEST(Attention, AveragesTheVisibleValuesWhereKeysAreEqual) {
   const Var zero(Tensor::zeros({4, 1}, DType::kF32)), v(Tensor::from({4, 1}, {1, 2, 4, 9}));
   for (AttentionPath path : {AttentionPath::kReference, AttentionPath::kBlocked}) {
     AttentionOptions options{.heads = {.d_k = 1}, .path = path};
-    EXPECT_EQ(attention(zero, zero, v, four, four, options).value().values(), (std::vector<double>{4, 4, 4, 4}));
+    EXPECT_EQ(attention(zero, zero, v, four, four, options).value().values(),
+              (std::vector<double>{4, 4, 4, 4}));
     options.rules = {causal()};
     const std::vector<double> out = attention(zero, zero, v, four, four, options).value().values();
     EXPECT_FLOAT_EQ(out[0], 1);
@@ -36,7 +37,8 @@ TEST(Attention, AveragesTheVisibleValuesWhereKeysAreEqual) {
 TEST(Attention, WeighsValuesBySoftmaxOfScores) {
   const Var q(Tensor::from({1, 2}, {1, 1})), k(Tensor::from({2, 2}, {0, 0, std::log(3.0), std::log(3.0)}));
   const Var v(Tensor::from({2, 2}, {0, 0, 4, -4}));
-  const Tensor out = attention(q, k, v, Segments({1}), Segments({2}), {.heads = {.n_heads = 2, .d_k = 1}}).value();
+  const Tensor out =
+      attention(q, k, v, Segments({1}), Segments({2}), {.heads = {.n_heads = 2, .d_k = 1}}).value();
   EXPECT_NEAR(out.at({0, 0}), 3, 1e-6);
   EXPECT_NEAR(out.at({0, 1}), -3, 1e-6);
 }
@@ -47,14 +49,17 @@ struct Variant {
   Shapes shapes;
 };
 
-// Every score, self and cross, with and without rules and dropout, grouped heads, d_k != d_v, lengths around the tile.
+// Every score, self and cross, with and without rules and dropout, grouped heads, d_k != d_v, lengths around
+// the tile.
 std::vector<Variant> variants(DType parameters) {
   std::vector<Variant> all;
   static std::vector<std::shared_ptr<ParameterSet>> sets;
   for (std::string_view name : score_names())
     for (bool cross : {false, true})
       for (bool drop : {false, true}) {
-        Variant x{.name = std::string(name) + (cross ? " cross" : " causal") + (drop ? " dropout" : ""), .options = {}, .shapes = {}};
+        Variant x{.name = std::string(name) + (cross ? " cross" : " causal") + (drop ? " dropout" : ""),
+                  .options = {},
+                  .shapes = {}};
         if (cross) {
           x.shapes.q_lengths = {5, 65, 1, 0, 7, 64};
           x.shapes.kv_lengths = {130, 7, 64, 3, 0, 63};
@@ -74,7 +79,8 @@ std::vector<Variant> variants(DType parameters) {
 TEST(Blocked, EqualsTheReferenceInFloat64) {
   for (const Variant& x : variants(DType::kF64)) {
     const Inputs in = random_inputs(x.shapes, DType::kF64);
-    expect_close(run(in, on(AttentionPath::kBlocked, x.options)), run(in, on(AttentionPath::kReference, x.options)), 1e-12, x.name);
+    expect_close(run(in, on(AttentionPath::kBlocked, x.options)),
+                 run(in, on(AttentionPath::kReference, x.options)), 1e-12, x.name);
   }
 }
 
@@ -90,7 +96,8 @@ TEST(Blocked, EqualsTheReferenceInFloat32OnEveryIsa) {
   }
 }
 
-// The plain evaluation in bfloat16 that a framework does: every intermediate matrix is rounded. One head, scaled dot.
+// The plain evaluation in bfloat16 that a framework does: every intermediate matrix is rounded. One head,
+// scaled dot.
 struct PlainBf16 {
   static double rounded(double x) { return static_cast<float>(bfloat16(x)); }
   static Outcome run(const Inputs& in, const Tensor& dout, bool causal) {
@@ -135,9 +142,14 @@ TEST(Blocked, Bf16ErrsAtMostTwiceAsMuchAsPlainBf16AndGradientsThreeTimes) {
   for (const kernels::Table* table : tables())
     for (bool is_causal : {false, true})
       for (int64_t length : {17, 64, 150}) {
-        const Shapes shapes{.heads = {.n_heads = 1, .d_k = 32, .d_v = 24}, .q_lengths = {length}, .kv_lengths = {}};
+        const Shapes shapes{
+            .heads = {.n_heads = 1, .d_k = 32, .d_v = 24}, .q_lengths = {length}, .kv_lengths = {}};
         const Inputs in = random_inputs(shapes, DType::kBF16);
-        const Inputs exact_in{.queries = in.queries, .keys = in.keys, .q = in.q.to(DType::kF64), .k = in.k.to(DType::kF64), .v = in.v.to(DType::kF64)};
+        const Inputs exact_in{.queries = in.queries,
+                              .keys = in.keys,
+                              .q = in.q.to(DType::kF64),
+                              .k = in.k.to(DType::kF64),
+                              .v = in.v.to(DType::kF64)};
         AttentionOptions options{.heads = shapes.heads, .kernels = table};
         if (is_causal) options.rules = {causal()};
         // Both under the same gradient, one that bf16 holds.
@@ -165,17 +177,23 @@ TEST(Gradients, MatchFiniteDifferencesForEveryScoreOnBothPaths) {
       for (bool drop : {false, true}) {
         const HeadSizes heads{.n_heads = 2, .n_kv_heads = 1, .d_k = 3, .d_v = 2};
         ParameterSet set(11, DType::kF64);
-        AttentionOptions options{.heads = heads, .score = make_score(name, set, "score", heads), .path = path};
+        AttentionOptions options{
+            .heads = heads, .score = make_score(name, set, "score", heads), .path = path};
         if (drop) options.dropout = dropout(0.4);
         const Segments queries({3, 0, 2}), keys({4, 2, 1});
-        const auto f = [&](const std::vector<Var>& x) { return attention(x[0], x[1], x[2], queries, keys, options); };
+        const auto f = [&](const std::vector<Var>& x) {
+          return attention(x[0], x[1], x[2], queries, keys, options);
+        };
         const auto inputs = [&](int64_t n, int64_t m) {
-          return std::vector<Tensor>{random_tensor({n, 6}, 1), random_tensor({m, 3}, 2), random_tensor({m, 2}, 3)};
+          return std::vector<Tensor>{random_tensor({n, 6}, 1), random_tensor({m, 3}, 2),
+                                     random_tensor({m, 2}, 3)};
         };
         EXPECT_EQ(gradcheck(f, inputs(5, 7), set.all()), "") << name << (drop ? " dropout" : "");
         const Segments self({2, 5});
         options.rules = {causal()};
-        const auto g = [&](const std::vector<Var>& x) { return attention(x[0], x[1], x[2], self, self, options); };
+        const auto g = [&](const std::vector<Var>& x) {
+          return attention(x[0], x[1], x[2], self, self, options);
+        };
         EXPECT_EQ(gradcheck(g, inputs(7, 7), set.all()), "") << name << " causal" << (drop ? " dropout" : "");
       }
 }
@@ -185,9 +203,13 @@ TEST(Gradients, MatchFiniteDifferencesAcrossTiles) {
   const Segments queries({66}), keys({67});
   for (std::string_view name : {"scaled_dot", "additive"}) {
     ParameterSet set(11, DType::kF64);
-    const AttentionOptions options{.heads = heads, .score = make_score(name, set, "score", heads), .dropout = dropout(0.2)};
+    const AttentionOptions options{
+        .heads = heads, .score = make_score(name, set, "score", heads), .dropout = dropout(0.2)};
     EXPECT_EQ(gradcheck([&](const auto& x) { return attention(x[0], x[1], x[2], queries, keys, options); },
-                        {random_tensor({66, 2}, 1), random_tensor({67, 1}, 2), random_tensor({67, 1}, 3)}, set.all()), "") << name;
+                        {random_tensor({66, 2}, 1), random_tensor({67, 1}, 2), random_tensor({67, 1}, 3)},
+                        set.all()),
+              "")
+        << name;
   }
 }
 
@@ -199,7 +221,8 @@ void for_all(F&& f) {
       for (std::string_view score : {"scaled_dot", "additive"}) {
         ParameterSet set(3);
         const HeadSizes heads{.n_heads = 4, .n_kv_heads = 2, .d_k = 16, .d_v = 24};
-        f(dtype, AttentionOptions{.heads = heads, .score = make_score(score, set, "score", heads), .kernels = table},
+        f(dtype,
+          AttentionOptions{.heads = heads, .score = make_score(score, set, "score", heads), .kernels = table},
           fmt::format("{} {} {}", name(dtype), name(table->isa), score));
       }
 }
@@ -213,7 +236,8 @@ TEST(Blocked, ASequenceGetsTheSameBitsAloneAndInABatch) {
     for (int64_t b = 0; b < in.queries.size(); ++b) {
       const int64_t begin = in.queries.begin(b), end = begin + in.queries.length(b);
       const Segments alone({end - begin});
-      const Var q(in.q.rows(begin, end), true), k(in.k.rows(begin, end), true), v(in.v.rows(begin, end), true);
+      const Var q(in.q.rows(begin, end), true), k(in.k.rows(begin, end), true),
+          v(in.v.rows(begin, end), true);
       const Var out = attention(q, k, v, alone, alone, options);
       backward(out, random_tensor(batch.out.shape(), 77, dtype).rows(begin, end));
       expect_equal_bits(out.value(), batch.out.rows(begin, end), what);
@@ -229,7 +253,8 @@ TEST(Blocked, BitsDoNotDependOnTheNumberOfThreads) {
     options.rules = {causal()};
     options.dropout = dropout(0.1);
     // One sequence: fewer items than threads, so that work is cut differently; and many.
-    for (const std::vector<int64_t>& lengths : {std::vector<int64_t>{200}, std::vector<int64_t>{70, 3, 64, 0, 65}}) {
+    for (const std::vector<int64_t>& lengths :
+         {std::vector<int64_t>{200}, std::vector<int64_t>{70, 3, 64, 0, 65}}) {
       const Shapes shapes{.heads = options.heads, .q_lengths = lengths, .kv_lengths = {}};
       const Inputs in = random_inputs(shapes, dtype);
       set_threads(1);
@@ -252,23 +277,28 @@ TEST(Cached, PromptAndTokenByTokenAgreeBitForBit) {
     const int64_t n = 140;
     const Shapes shapes{.heads = options.heads, .q_lengths = {n}, .kv_lengths = {}};
     const Inputs in = random_inputs(shapes, dtype);
-    for (const std::vector<RulePtr>& rules : {std::vector<RulePtr>{causal()}, std::vector<RulePtr>{sliding_window(70)}}) {
+    for (const std::vector<RulePtr>& rules :
+         {std::vector<RulePtr>{causal()}, std::vector<RulePtr>{sliding_window(70)}}) {
       options.rules = rules;
       const Tensor prompt = attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys, options).value();
       const auto span = [&](int64_t kv_len) {
         return kernels::visit_dtype(dtype, [&]<class T>(T) {
-          return KeyValueSpan{.k = in.k.data<T>(), .v = in.v.data<T>(), .kv_len = kv_len, .k_row_stride = in.k.stride(0),
+          return KeyValueSpan{.k = in.k.data<T>(),
+                              .v = in.v.data<T>(),
+                              .kv_len = kv_len,
+                              .k_row_stride = in.k.stride(0),
                               .v_row_stride = in.v.stride(0)};
         });
       };
       for (int64_t i = 0; i < n; ++i) {
         const KeyValueSpan keys[] = {span(i + 1)};
-        expect_equal_bits(attention_cached(in.q.rows(i, i + 1), Segments({1}, {i}), keys, dtype, options), prompt.rows(i, i + 1),
-                          fmt::format("{} token {}", what, i));
+        expect_equal_bits(attention_cached(in.q.rows(i, i + 1), Segments({1}, {i}), keys, dtype, options),
+                          prompt.rows(i, i + 1), fmt::format("{} token {}", what, i));
       }
       // In chunks of several tokens, and keys beyond a query's sight present already.
       const KeyValueSpan all[] = {span(n)};
-      expect_equal_bits(attention_cached(in.q.rows(50, 90), Segments({40}, {50}), all, dtype, options), prompt.rows(50, 90), what);
+      expect_equal_bits(attention_cached(in.q.rows(50, 90), Segments({40}, {50}), all, dtype, options),
+                        prompt.rows(50, 90), what);
     }
   });
 }
@@ -279,14 +309,18 @@ TEST(Cached, BeamsThatShareASourceGetWhatTheyWouldGetAlone) {
     const Inputs in = random_inputs(shapes, dtype);
     kernels::visit_dtype(dtype, [&]<class T>(T) {
       const auto source = [&](int64_t b) {
-        return KeyValueSpan{.k = in.k.data<T>() + in.keys.begin(b) * in.k.stride(0), .v = in.v.data<T>() + in.keys.begin(b) * in.v.stride(0),
-                            .kv_len = in.keys.length(b), .k_row_stride = in.k.stride(0), .v_row_stride = in.v.stride(0)};
+        return KeyValueSpan{.k = in.k.data<T>() + in.keys.begin(b) * in.k.stride(0),
+                            .v = in.v.data<T>() + in.keys.begin(b) * in.v.stride(0),
+                            .kv_len = in.keys.length(b),
+                            .k_row_stride = in.k.stride(0),
+                            .v_row_stride = in.v.stride(0)};
       };
       const std::vector<KeyValueSpan> keys{source(0), source(0), source(1), source(1), source(0)};
       const Tensor together = attention_cached(in.q, in.queries, keys, dtype, options);
       for (int64_t b = 0; b < 5; ++b) {
         const int64_t begin = in.queries.begin(b), end = begin + in.queries.length(b);
-        expect_equal_bits(attention_cached(in.q.rows(begin, end), Segments({end - begin}), std::span(&keys[b], 1), dtype, options),
+        expect_equal_bits(attention_cached(in.q.rows(begin, end), Segments({end - begin}),
+                                           std::span(&keys[b], 1), dtype, options),
                           together.rows(begin, end), what);
       }
     });
@@ -317,7 +351,8 @@ TEST(Attention, ScoresOfTenThousandGiveFiniteResults) {
   });
 }
 
-// NaN in a key, in a value and in the gradient of a row stay with those who see them; the others keep their very bits.
+// NaN in a key, in a value and in the gradient of a row stay with those who see them; the others keep their
+// very bits.
 TEST(Attention, NanReachesOnlyTheQueriesThatSeeIt) {
   for_all([](DType dtype, AttentionOptions options, const std::string& what) {
     options.rules = {causal()};
@@ -325,7 +360,11 @@ TEST(Attention, NanReachesOnlyTheQueriesThatSeeIt) {
     const Shapes shapes{.heads = options.heads, .q_lengths = {n}, .kv_lengths = {}};
     const Inputs clean = random_inputs(shapes, dtype);
     for (bool in_key : {false, true}) {
-      const Inputs in{.queries = clean.queries, .keys = clean.keys, .q = clean.q.clone(), .k = clean.k.clone(), .v = clean.v.clone()};
+      const Inputs in{.queries = clean.queries,
+                      .keys = clean.keys,
+                      .q = clean.q.clone(),
+                      .k = clean.k.clone(),
+                      .v = clean.v.clone()};
       (in_key ? in.k : in.v).rows(bad, bad + 1).columns(0, 5).fill(std::nan(""));  // of key/value head 0
       const Outcome a = run(clean, options), b = run(in, options);
       expect_equal_bits(a.out.rows(0, bad), b.out.rows(0, bad), what);
@@ -345,11 +384,14 @@ TEST(Attention, DropoutKeepsTheExpectationAndIsDrawnAfreshForEachKey) {
   constexpr int kDraws = 400;
   for (uint64_t seed = 0; seed < kDraws; ++seed) {
     options.dropout = dropout(0.25, seed);
-    const std::vector<double> out = attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys, options).value().values();
+    const std::vector<double> out =
+        attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys, options).value().values();
     for (size_t i = 0; i < out.size(); ++i) mean[i] += out[i] / kDraws;
   }
   EXPECT_LE(max_difference(Tensor::from(exact.shape(), mean, DType::kF32), exact), 0.12);
-  EXPECT_GT(max_difference(attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys, options).value(), exact), 0.12);
+  EXPECT_GT(
+      max_difference(attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys, options).value(), exact),
+      0.12);
 }
 
 TEST(Blocked, MemoryIsLinearInLength) {

@@ -1,6 +1,6 @@
 #pragma once
-// What a path is asked to compute, in raw pointers of one element type. attention.cc makes it from tensors, or from the spans
-// of a cache: the paths do not know the difference.
+// What a path is asked to compute, in raw pointers of one element type. attention.cc makes it from tensors,
+// or from the spans of a cache: the paths do not know the difference.
 
 #include <cmath>
 #include <limits>
@@ -29,7 +29,7 @@ struct Problem {
   const kernels::KernelsFor<T>* kernels = nullptr;
   HeadSizes heads;
   Pairing::Kind kind = Pairing::Kind::kDot;
-  int64_t width = 0;          // of a prepared query or key
+  int64_t width = 0;  // of a prepared query or key
   A scale = 1;
   const A* tanh_v = nullptr;  // [n_heads, width], for kTanhSum
   std::span<const RulePtr> rules;
@@ -39,9 +39,15 @@ struct Problem {
   std::vector<Sequence<T>> sequences;
 
   int64_t d_v() const { return heads.value_width(); }
-  const T* query(const Sequence<T>& s, int64_t h, int64_t i) const { return q + (s.q_begin + i) * q_stride + h * width; }
-  const T* key(const Sequence<T>& s, int64_t kv_head, int64_t j) const { return s.k + j * s.k_stride + kv_head * width; }
-  const T* value(const Sequence<T>& s, int64_t kv_head, int64_t j) const { return s.v + j * s.v_stride + kv_head * d_v(); }
+  const T* query(const Sequence<T>& s, int64_t h, int64_t i) const {
+    return q + (s.q_begin + i) * q_stride + h * width;
+  }
+  const T* key(const Sequence<T>& s, int64_t kv_head, int64_t j) const {
+    return s.k + j * s.k_stride + kv_head * width;
+  }
+  const T* value(const Sequence<T>& s, int64_t kv_head, int64_t j) const {
+    return s.v + j * s.v_stride + kv_head * d_v();
+  }
   A dropout_scale() const { return dropout.threshold ? static_cast<A>(dropout.scale()) : A(1); }
 };
 
@@ -49,30 +55,36 @@ struct Problem {
 template <class T>
 struct Result {
   T* out = nullptr;  // [n_q, n_heads * d_v], contiguous
-  accumulator_t<T>* lse = nullptr;  // [n_heads, n_q]: log sum_j exp(score_j) before dropout; -inf where no key is seen
+  accumulator_t<T>* lse =
+      nullptr;  // [n_heads, n_q]: log sum_j exp(score_j) before dropout; -inf where no key is seen
 };
 
 /// What backward reads and fills. All contiguous; dq like q prepared, dk and dv like k prepared and v.
 template <class T>
 struct Gradients {
-  const T *out = nullptr, *dout = nullptr;  // [n_q, n_heads * d_v]
-  const accumulator_t<T>* lse = nullptr;    // [n_heads, n_q]
+  const T *out = nullptr, *dout = nullptr;        // [n_q, n_heads * d_v]
+  const accumulator_t<T>* lse = nullptr;          // [n_heads, n_q]
   T *dq = nullptr, *dk = nullptr, *dv = nullptr;  // dq, dk null for kUniform
-  // One partial sum of the gradient of tanh_v for each sequence: [n_sequences, n_heads, width], zeros at first.
+  // One partial sum of the gradient of tanh_v for each sequence: [n_sequences, n_heads, width], zeros at
+  // first.
   accumulator_t<T>* d_tanh_v = nullptr;
 };
 
 // paths/reference.cc
-template <class T> void reference_forward(const Problem<T>& problem, const Result<T>& result);
-template <class T> void reference_backward(const Problem<T>& problem, const Gradients<T>& gradients);
-// paths/blocked.cc, paths/blocked_backward.cc
-template <class T> void blocked_forward(const Problem<T>& problem, const Result<T>& result);
-template <class T> void blocked_backward(const Problem<T>& problem, const Gradients<T>& gradients);
-
-/// Exact weights of query rows i .. i + rows - 1 (of the sequence; rows <= 64) of one head, from q, k and the rows' lse [rows]:
-/// attn_weights[r] is row r's place for kv_len numbers. In paths/weights.cc.
 template <class T>
-void attention_weights(const Problem<T>& problem, const Sequence<T>& sequence, int64_t head, int64_t i, int64_t rows,
-                       const accumulator_t<T>* lse, float* const* attn_weights);
+void reference_forward(const Problem<T>& problem, const Result<T>& result);
+template <class T>
+void reference_backward(const Problem<T>& problem, const Gradients<T>& gradients);
+// paths/blocked.cc, paths/blocked_backward.cc
+template <class T>
+void blocked_forward(const Problem<T>& problem, const Result<T>& result);
+template <class T>
+void blocked_backward(const Problem<T>& problem, const Gradients<T>& gradients);
+
+/// Exact weights of query rows i .. i + rows - 1 (of the sequence; rows <= 64) of one head, from q, k and the
+/// rows' lse [rows]: attn_weights[r] is row r's place for kv_len numbers. In paths/weights.cc.
+template <class T>
+void attention_weights(const Problem<T>& problem, const Sequence<T>& sequence, int64_t head, int64_t i,
+                       int64_t rows, const accumulator_t<T>* lse, float* const* attn_weights);
 
 }  // namespace qkv::paths

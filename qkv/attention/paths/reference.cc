@@ -1,5 +1,6 @@
-// The definition of attention: for each sequence and head the whole matrices of scores and weights, plain loops in
-// A = accumulator_t<T>, sums in order, one rounding to T at the end. For reading, and for tests to compare with.
+// The definition of attention: for each sequence and head the whole matrices of scores and weights, plain
+// loops in A = accumulator_t<T>, sums in order, one rounding to T at the end. For reading, and for tests to
+// compare with.
 
 #include <algorithm>
 
@@ -14,7 +15,13 @@ class Reference {
  public:
   using A = accumulator_t<T>;
   Reference(const Problem<T>& p, const Sequence<T>& s, int64_t head)
-      : p_(p), s_(s), h_(head), kv_head_(head / p.heads.group()), w_(s.q_len * s.kv_len), keep_(w_.size(), true), lse_(s.q_len) {
+      : p_(p),
+        s_(s),
+        h_(head),
+        kv_head_(head / p.heads.group()),
+        w_(s.q_len * s.kv_len),
+        keep_(w_.size(), true),
+        lse_(s.q_len) {
     score();
     normalize();
     draw_dropout();
@@ -53,7 +60,8 @@ class Reference {
       for (int64_t j = 0; j < s_.kv_len; ++j)
         if (at(i, j) != 0) pairing_backward(i, j, at(i, j) * (dw[j] - dot), dq, dk, d_tanh_v);
       if (g.dq)
-        for (int64_t d = 0; d < width; ++d) g.dq[((s_.q_begin + i) * p_.heads.n_heads + h_) * width + d] = T(dq[d]);
+        for (int64_t d = 0; d < width; ++d)
+          g.dq[((s_.q_begin + i) * p_.heads.n_heads + h_) * width + d] = T(dq[d]);
     }
   }
 
@@ -70,12 +78,19 @@ class Reference {
         if (p_.kind == Pairing::Kind::kDot)
           for (int64_t d = 0; d < p_.width; ++d) sum += A(q[d]) * A(k[d]);
         if (p_.kind == Pairing::Kind::kTanhSum)
-          for (int64_t d = 0; d < p_.width; ++d) sum += p_.tanh_v[h_ * p_.width + d] * std::tanh(A(q[d]) + A(k[d]));
+          for (int64_t d = 0; d < p_.width; ++d)
+            sum += p_.tanh_v[h_ * p_.width + d] * std::tanh(A(q[d]) + A(k[d]));
         at(i, j) = p_.scale * sum;
       }
     for (const RulePtr& rule : p_.rules)
-      rule->apply(ScoreTile<A>{.batch = s_.index, .head = h_, .i0 = s_.past, .j0 = 0, .rows = s_.q_len, .cols = s_.kv_len,
-                               .stride = s_.kv_len, .scores = w_.data()});
+      rule->apply(ScoreTile<A>{.batch = s_.index,
+                               .head = h_,
+                               .i0 = s_.past,
+                               .j0 = 0,
+                               .rows = s_.q_len,
+                               .cols = s_.kv_len,
+                               .stride = s_.kv_len,
+                               .scores = w_.data()});
   }
 
   // Softmax of each row; a row of -inf alone gives zeros.
@@ -84,7 +99,8 @@ class Reference {
     for (int64_t i = 0; i < s_.q_len; ++i) {
       A max = kNone, sum = 0;
       for (int64_t j = 0; j < s_.kv_len; ++j) max = std::max(max, at(i, j));
-      for (int64_t j = 0; j < s_.kv_len; ++j) sum += at(i, j) = at(i, j) == kNone ? A(0) : std::exp(at(i, j) - max);
+      for (int64_t j = 0; j < s_.kv_len; ++j)
+        sum += at(i, j) = at(i, j) == kNone ? A(0) : std::exp(at(i, j) - max);
       for (int64_t j = 0; j < s_.kv_len; ++j)
         if (sum != 0) at(i, j) /= sum;
       lse_[i] = sum == 0 ? kNone : max + std::log(sum);
@@ -97,7 +113,8 @@ class Reference {
     for (int64_t i = 0; i < s_.q_len; ++i)
       for (int64_t j = 0; j < s_.kv_len; j += 64) {
         const int64_t row = s_.q_begin + i;
-        const uint64_t group = static_cast<uint64_t>(row / 2 * p_.heads.n_heads + h_) << 24 | static_cast<uint64_t>(j / 64);
+        const uint64_t group =
+            static_cast<uint64_t>(row / 2 * p_.heads.n_heads + h_) << 24 | static_cast<uint64_t>(j / 64);
         uint64_t words[2];
         p_.kernels->attention.dropout_keep(1, group, 0, p_.dropout, words);
         for (int64_t c = 0; c < std::min<int64_t>(64, s_.kv_len - j); ++c)
@@ -105,7 +122,8 @@ class Reference {
       }
   }
 
-  void pairing_backward(int64_t i, int64_t j, A ds, std::vector<A>& dq, std::vector<A>& dk, A* d_tanh_v) const {
+  void pairing_backward(int64_t i, int64_t j, A ds, std::vector<A>& dq, std::vector<A>& dk,
+                        A* d_tanh_v) const {
     const T *q = p_.query(s_, h_, i), *k = p_.key(s_, kv_head_, j);
     A* dk_j = dk.data() + j * p_.width;
     if (p_.kind == Pairing::Kind::kDot)
@@ -148,7 +166,8 @@ void reference_backward(const Problem<T>& p, const Gradients<T>& g) {
     const Sequence<T>& s = p.sequences[index];
     std::vector<A> dk(s.kv_len * width), dv(s.kv_len * d_v);
     for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h)
-      Reference<T>(p, s, h).backward(g, dk, dv, g.d_tanh_v ? g.d_tanh_v + index * p.heads.n_heads * width : nullptr);
+      Reference<T>(p, s, h).backward(g, dk, dv,
+                                     g.d_tanh_v ? g.d_tanh_v + index * p.heads.n_heads * width : nullptr);
     for (int64_t j = 0; j < s.kv_len; ++j) {
       const int64_t row = (s.kv_begin + j) * kv_heads + kv_head;
       if (g.dk)

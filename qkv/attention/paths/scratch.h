@@ -1,5 +1,6 @@
 #pragma once
-// Working memory of one thread, kept from call to call, so that the thousands of small items of a batch allocate nothing.
+// Working memory of one thread, kept from call to call, so that the thousands of small items of a batch
+// allocate nothing.
 
 #include <memory>
 #include <vector>
@@ -21,9 +22,11 @@ class Scratch {
   /// What is taken while one of these lives is free again after it.
   class Frame {
    public:
-    explicit Frame(Scratch& scratch) : scratch_(scratch), block_(scratch.blocks_.size()), used_(scratch.used_) {}
+    explicit Frame(Scratch& scratch)
+        : scratch_(scratch), block_(scratch.blocks_.size()), used_(scratch.used_) {}
     ~Frame() {
-      if (scratch_.blocks_.size() == block_) scratch_.used_ = used_;  // else a new block came: leave it for fresh()
+      if (scratch_.blocks_.size() == block_)
+        scratch_.used_ = used_;  // else a new block came: leave it for fresh()
     }
     Frame(const Frame&) = delete;
     Frame& operator=(const Frame&) = delete;

@@ -1,6 +1,6 @@
 #pragma once
-// Pieces that the blocked forward and backward passes and the probe share: tiles of scores, and products whose right operand
-// may hold values that some rows must not see.
+// Pieces that the blocked forward and backward passes and the probe share: tiles of scores, and products
+// whose right operand may hold values that some rows must not see.
 
 #include <algorithm>
 #include <cmath>
@@ -10,13 +10,14 @@
 
 namespace qkv::paths {
 
-// Queries and keys of a tile. Key tiles begin at multiples of it whatever the queries, so that a row's sums run in the same
-// order in a prompt and in a decode step; and 64 keys are one word of dropout bits. 64 x 64 f32 scores and bf16 weights and a
-// 64 x 64 f32 output are 40 KiB: they share a 48 KiB L1.
+// Queries and keys of a tile. Key tiles begin at multiples of it whatever the queries, so that a row's sums
+// run in the same order in a prompt and in a decode step; and 64 keys are one word of dropout bits. 64 x 64
+// f32 scores and bf16 weights and a 64 x 64 f32 output are 40 KiB: they share a 48 KiB L1.
 constexpr int64_t kTile = 64;
 
-/// Rows of activations as the right operand B [rows, cols] of products A B, where A holds exact zeros at masked places. A NaN
-/// or infinity in B must reach only those rows whose A is not zero there: 0 * NaN would carry it to all.
+/// Rows of activations as the right operand B [rows, cols] of products A B, where A holds exact zeros at
+/// masked places. A NaN or infinity in B must reach only those rows whose A is not zero there: 0 * NaN would
+/// carry it to all.
 template <class T>
 struct RightOperand {
   const T* x = nullptr;  // the rows themselves
@@ -26,18 +27,25 @@ struct RightOperand {
 };
 
 template <class T>
-const void* pack(const kernels::GemmKernels<T>& gemm, const T* x, int64_t k, int64_t n, int64_t row_stride, int64_t col_stride,
-                 Scratch& scratch) {
+const void* pack(const kernels::GemmKernels<T>& gemm, const T* x, int64_t k, int64_t n, int64_t row_stride,
+                 int64_t col_stride, Scratch& scratch) {
   void* dst = scratch.take<std::byte>(gemm.packed_bytes(k, n));
-  gemm.pack_b({.k = k, .n = n, .src = x, .src_is_t = true, .row_stride = row_stride, .col_stride = col_stride, .dst = dst,
-               .n_begin = 0, .n_end = n});
+  gemm.pack_b({.k = k,
+               .n = n,
+               .src = x,
+               .src_is_t = true,
+               .row_stride = row_stride,
+               .col_stride = col_stride,
+               .dst = dst,
+               .n_begin = 0,
+               .n_end = n});
   return dst;
 }
 
 /// x [rows, cols] as B [rows, cols].
 template <class T>
-RightOperand<T> right_operand(const kernels::KernelsFor<T>& kernels, const T* x, int64_t rows, int64_t cols, int64_t ld,
-                              Scratch& scratch) {
+RightOperand<T> right_operand(const kernels::KernelsFor<T>& kernels, const T* x, int64_t rows, int64_t cols,
+                              int64_t ld, Scratch& scratch) {
   RightOperand<T> b{.x = x, .rows = rows, .cols = cols, .ld = ld};
   b.finite = kernels.attention.all_finite(rows, cols, x, ld);
   if (b.finite) {
@@ -47,30 +55,41 @@ RightOperand<T> right_operand(const kernels::KernelsFor<T>& kernels, const T* x,
   using A = accumulator_t<T>;
   T* clean = scratch.take<T>(rows * cols);
   for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = 0; c < cols; ++c) clean[r * cols + c] = std::isfinite(A(x[r * ld + c])) ? x[r * ld + c] : T(A(0));
+    for (int64_t c = 0; c < cols; ++c)
+      clean[r * cols + c] = std::isfinite(A(x[r * ld + c])) ? x[r * ld + c] : T(A(0));
   b.packed = pack(kernels.gemm, clean, rows, cols, cols, 1, scratch);
   return b;
 }
 
-/// x [rows, cols] as B = x^T [cols, rows]. What is not finite stays in its own column of the product, so needs no care.
+/// x [rows, cols] as B = x^T [cols, rows]. What is not finite stays in its own column of the product, so
+/// needs no care.
 template <class T>
-const void* transposed_operand(const kernels::KernelsFor<T>& kernels, const T* x, int64_t rows, int64_t cols, int64_t ld,
-                               Scratch& scratch) {
+const void* transposed_operand(const kernels::KernelsFor<T>& kernels, const T* x, int64_t rows, int64_t cols,
+                               int64_t ld, Scratch& scratch) {
   return pack(kernels.gemm, x, cols, rows, 1, ld, scratch);
 }
 
 /// c [m, n] (+)= a [m, k] b, b packed and finite. Rows of c are ldc apart.
 template <class T>
-void multiply(const kernels::KernelsFor<T>& kernels, int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const void* b,
-              accumulator_t<T>* c, int64_t ldc, bool accumulate) {
-  kernels.gemm.run({.m = m, .n = n, .k = k, .a = a, .lda = lda, .b = b, .n_begin = 0, .n_end = n, .ldc = ldc, .c_acc = c,
+void multiply(const kernels::KernelsFor<T>& kernels, int64_t m, int64_t n, int64_t k, const T* a, int64_t lda,
+              const void* b, accumulator_t<T>* c, int64_t ldc, bool accumulate) {
+  kernels.gemm.run({.m = m,
+                    .n = n,
+                    .k = k,
+                    .a = a,
+                    .lda = lda,
+                    .b = b,
+                    .n_begin = 0,
+                    .n_end = n,
+                    .ldc = ldc,
+                    .c_acc = c,
                     .accumulate = accumulate});
 }
 
 /// c [m, b.cols] (+)= a [m, b.rows] b, where a zero of a meets whatever b holds and gives zero.
 template <class T>
-void multiply(const kernels::KernelsFor<T>& kernels, int64_t m, const T* a, int64_t lda, const RightOperand<T>& b,
-              accumulator_t<T>* c, int64_t ldc, bool accumulate) {
+void multiply(const kernels::KernelsFor<T>& kernels, int64_t m, const T* a, int64_t lda,
+              const RightOperand<T>& b, accumulator_t<T>* c, int64_t ldc, bool accumulate) {
   using A = accumulator_t<T>;
   multiply(kernels, m, b.cols, b.rows, a, lda, b.packed, c, ldc, accumulate);
   if (b.finite) return;
@@ -87,19 +106,21 @@ void multiply(const kernels::KernelsFor<T>& kernels, int64_t m, const T* a, int6
 template <class T>
 struct KeyTile {
   int64_t j0 = 0, cols = 0;
-  const T* k = nullptr;           // [cols, width], rows k_stride apart
-  const void* k_packed = nullptr; // K^T, for kDot
+  const T* k = nullptr;            // [cols, width], rows k_stride apart
+  const void* k_packed = nullptr;  // K^T, for kDot
 };
 
 template <class T>
-KeyTile<T> key_tile(const Problem<T>& p, const Sequence<T>& s, int64_t kv_head, int64_t j0, int64_t cols, Scratch& scratch) {
+KeyTile<T> key_tile(const Problem<T>& p, const Sequence<T>& s, int64_t kv_head, int64_t j0, int64_t cols,
+                    Scratch& scratch) {
   KeyTile<T> tile{.j0 = j0, .cols = cols, .k = p.key(s, kv_head, j0)};
-  if (p.kind == Pairing::Kind::kDot) tile.k_packed = transposed_operand(*p.kernels, tile.k, cols, p.width, s.k_stride, scratch);
+  if (p.kind == Pairing::Kind::kDot)
+    tile.k_packed = transposed_operand(*p.kernels, tile.k, cols, p.width, s.k_stride, scratch);
   return tile;
 }
 
-/// Scores of query rows i .. i + rows - 1 of head h against a tile of keys, edited by the rules, into s [rows, kTile].
-/// Returns the scale that is still to be applied to them.
+/// Scores of query rows i .. i + rows - 1 of head h against a tile of keys, edited by the rules, into s
+/// [rows, kTile]. Returns the scale that is still to be applied to them.
 template <class T>
 accumulator_t<T> score_tile(const Problem<T>& p, const Sequence<T>& seq, int64_t h, int64_t i, int64_t rows,
                             const KeyTile<T>& keys, accumulator_t<T>* s) {
@@ -125,23 +146,32 @@ accumulator_t<T> score_tile(const Problem<T>& p, const Sequence<T>& seq, int64_t
       p.kernels->attention.scale_rows(rows, keys.cols, factor, s, kTile);
       scale = 1;
     }
-    rule->apply(ScoreTile<A>{.batch = seq.index, .head = h, .i0 = seq.past + i, .j0 = keys.j0, .rows = rows,
-                             .cols = keys.cols, .stride = kTile, .scores = s});
+    rule->apply(ScoreTile<A>{.batch = seq.index,
+                             .head = h,
+                             .i0 = seq.past + i,
+                             .j0 = keys.j0,
+                             .rows = rows,
+                             .cols = keys.cols,
+                             .stride = kTile,
+                             .scores = s});
   }
   return scale;
 }
 
-/// The dropout bits of a tile: bit c of word r says whether key j0 + c of query row i + r is kept. A dropout group (128
-/// places) is two neighbouring query rows of the batch by the 64 keys of a tile, in one head.
+/// The dropout bits of a tile: bit c of word r says whether key j0 + c of query row i + r is kept. A dropout
+/// group (128 places) is two neighbouring query rows of the batch by the 64 keys of a tile, in one head.
 class TileDropout {
  public:
   /// Null where there is no dropout. The words live until the next call.
   template <class T>
-  const uint64_t* keep(const Problem<T>& p, const Sequence<T>& seq, int64_t h, int64_t i, int64_t rows, int64_t j0) {
+  const uint64_t* keep(const Problem<T>& p, const Sequence<T>& seq, int64_t h, int64_t i, int64_t rows,
+                       int64_t j0) {
     if (p.dropout.threshold == 0) return nullptr;
     const int64_t row = seq.q_begin + i, pair = row / 2, pairs = (row + rows - 1) / 2 - pair + 1;
     const auto group = [&](int64_t pair_of_rows) {
-      return (static_cast<uint64_t>(pair_of_rows) * static_cast<uint64_t>(p.heads.n_heads) + static_cast<uint64_t>(h)) << 24 |
+      return (static_cast<uint64_t>(pair_of_rows) * static_cast<uint64_t>(p.heads.n_heads) +
+              static_cast<uint64_t>(h))
+                 << 24 |
              static_cast<uint64_t>(j0 / kTile);
     };
     p.kernels->attention.dropout_keep(pairs, group(pair), group(pair + 1) - group(pair), p.dropout, words_);

@@ -1,4 +1,5 @@
-// The weights of chosen rows, for the probe: the scores of the blocked path's own tiles, and exp(score - lse).
+// The weights of chosen rows, for the probe: the scores of the blocked path's own tiles, and exp(score -
+// lse).
 
 #include "qkv/attention/paths/items.h"
 
@@ -15,19 +16,21 @@ void attention_weights(const Problem<T>& p, const Sequence<T>& seq, int64_t head
   for (int64_t j0 = range.begin / kTile * kTile; j0 < range.end; j0 += kTile) {
     const Scratch::Frame frame(scratch);
     const int64_t cols = std::min(kTile, seq.kv_len - j0);
-    const A scale = score_tile(p, seq, head, i, rows, key_tile(p, seq, head / p.heads.group(), j0, cols, scratch), s);
+    const A scale =
+        score_tile(p, seq, head, i, rows, key_tile(p, seq, head / p.heads.group(), j0, cols, scratch), s);
     for (int64_t r = 0; r < rows; ++r) {
       if (lse[r] == -std::numeric_limits<A>::infinity()) continue;  // sees no key: zeros
-      for (int64_t c = 0; c < cols; ++c) attn_weights[r][j0 + c] = static_cast<float>(std::exp(scale * s[r * kTile + c] - lse[r]));
+      for (int64_t c = 0; c < cols; ++c)
+        attn_weights[r][j0 + c] = static_cast<float>(std::exp(scale * s[r * kTile + c] - lse[r]));
     }
   }
 }
 
-template void attention_weights<double>(const Problem<double>&, const Sequence<double>&, int64_t, int64_t, int64_t,
-                                        const double*, float* const*);
-template void attention_weights<float>(const Problem<float>&, const Sequence<float>&, int64_t, int64_t, int64_t, const float*,
-                                       float* const*);
-template void attention_weights<bfloat16>(const Problem<bfloat16>&, const Sequence<bfloat16>&, int64_t, int64_t, int64_t,
-                                          const float*, float* const*);
+template void attention_weights<double>(const Problem<double>&, const Sequence<double>&, int64_t, int64_t,
+                                        int64_t, const double*, float* const*);
+template void attention_weights<float>(const Problem<float>&, const Sequence<float>&, int64_t, int64_t,
+                                       int64_t, const float*, float* const*);
+template void attention_weights<bfloat16>(const Problem<bfloat16>&, const Sequence<bfloat16>&, int64_t,
+                                          int64_t, int64_t, const float*, float* const*);
 
 }  // namespace qkv::paths

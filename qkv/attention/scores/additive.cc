@@ -1,4 +1,5 @@
-// score = v_h . tanh(q + k), where q and k come out of the layer's projections: Bahdanau's v_a^T tanh(W_a s + U_a h).
+// score = v_h . tanh(q + k), where q and k come out of the layer's projections: Bahdanau's v_a^T tanh(W_a s +
+// U_a h).
 
 #include <cmath>
 

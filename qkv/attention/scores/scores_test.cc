@@ -8,11 +8,13 @@ namespace {
 using namespace test;
 
 // A score's value for one query and key, read off the log-sum-exp of a row that sees one key.
-double score_of_pair(const ScorePtr& score, const HeadSizes& heads, std::vector<double> q, std::vector<double> k) {
+double score_of_pair(const ScorePtr& score, const HeadSizes& heads, std::vector<double> q,
+                     std::vector<double> k) {
   Probe probe;
   const Tensor v = Tensor::zeros({1, heads.kv_heads() * heads.value_width()}, DType::kF64);
-  (void)attention(Var(Tensor::from({1, heads.d_k}, q, DType::kF64)), Var(Tensor::from({1, heads.d_k}, k, DType::kF64)), Var(v),
-                  Segments({1}), Segments({1}), {.heads = heads, .score = score, .probe = &probe});
+  (void)attention(Var(Tensor::from({1, heads.d_k}, q, DType::kF64)),
+                  Var(Tensor::from({1, heads.d_k}, k, DType::kF64)), Var(v), Segments({1}), Segments({1}),
+                  {.heads = heads, .score = score, .probe = &probe});
   return probe.rows.at(0).lse;
 }
 
@@ -45,7 +47,8 @@ TEST(Scores, GeneralUsesEachHeadsOwnMatrix) {
   set.find("g.weight")->set_value(Tensor::from({2, 1, 1}, {2, -3}, DType::kF64));
   Probe probe;
   const Var ones(Tensor::full({1, 2}, DType::kF64, 1));
-  (void)attention(ones, ones, ones, Segments({1}), Segments({1}), {.heads = heads, .score = g, .probe = &probe});
+  (void)attention(ones, ones, ones, Segments({1}), Segments({1}),
+                  {.heads = heads, .score = g, .probe = &probe});
   EXPECT_NEAR(probe.rows[0].lse, 2, 1e-12);
   EXPECT_NEAR(probe.rows[1].lse, -3, 1e-12);
 }
@@ -89,9 +92,14 @@ TEST(Scores, PreparedKeysInACacheGiveTheSameBits) {
     const Shapes shapes{.heads = heads, .q_lengths = {5}, .kv_lengths = {80}};
     const Inputs in = random_inputs(shapes, DType::kF32);
     const Tensor keys = options.score->prepare_keys(Var(in.k), heads).value();
-    const KeyValueSpan span[] = {{.k = keys.data<float>(), .v = in.v.data<float>(), .kv_len = 80, .k_row_stride = keys.stride(0), .v_row_stride = in.v.stride(0)}};
+    const KeyValueSpan span[] = {{.k = keys.data<float>(),
+                                  .v = in.v.data<float>(),
+                                  .kv_len = 80,
+                                  .k_row_stride = keys.stride(0),
+                                  .v_row_stride = in.v.stride(0)}};
     expect_equal_bits(attention_cached(in.q, in.queries, span, DType::kF32, options),
-                      attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys, options).value(), std::string(name));
+                      attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys, options).value(),
+                      std::string(name));
   }
 }
 
@@ -102,7 +110,8 @@ TEST(Scores, AMisspeltNameIsAnsweredWithTheNearest) {
     FAIL();
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), ErrorCode::kValue);
-    EXPECT_NE(std::string(e.what()).find("\"aditive\"; did you mean additive?"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("\"aditive\"; did you mean additive?"), std::string::npos)
+        << e.what();
   }
   EXPECT_THROW((void)scaled_dot(-1), Error);
 }

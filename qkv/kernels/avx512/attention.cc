@@ -1,6 +1,7 @@
+#include "qkv/kernels/simd/attention.h"
+
 #include "qkv/base/cpu.h"
 #include "qkv/kernels/avx512/attention_masks.h"
-#include "qkv/kernels/simd/attention.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {

@@ -1,8 +1,10 @@
-// The same tiles with weights rounded by vcvtneps2bf16, on every CPU that has it: rounding was a third of a tile's softmax.
+// The same tiles with weights rounded by vcvtneps2bf16, on every CPU that has it: rounding was a third of a
+// tile's softmax.
+
+#include "qkv/kernels/simd/attention.h"
 
 #include "qkv/kernels/avx512/attention_masks.h"
 #include "qkv/kernels/avx512_bf16/narrow.h"
-#include "qkv/kernels/simd/attention.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {

@@ -56,12 +56,14 @@ struct Attention {
         for (int64_t i = 0; i < d; ++i) x[r * ld + i] *= factor[r];
   }
 
-  static void store_rows(int64_t rows, int64_t d, const A* factor, const A* x, int64_t ldx, T* y, int64_t ldy) noexcept {
+  static void store_rows(int64_t rows, int64_t d, const A* factor, const A* x, int64_t ldx, T* y,
+                         int64_t ldy) noexcept {
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t i = 0; i < d; ++i) y[r * ldy + i] = T(x[r * ldx + i] * factor[r]);
   }
 
-  static void row_dots(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y, int64_t ldy, A* out) noexcept {
+  static void row_dots(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y, int64_t ldy,
+                       A* out) noexcept {
     for (int64_t r = 0; r < rows; ++r) {
       A sum = 0;
       for (int64_t i = 0; i < d; ++i) sum += A(x[r * ldx + i]) * A(y[r * ldy + i]);
@@ -76,7 +78,8 @@ struct Attention {
     return true;
   }
 
-  static void dropout_keep(int64_t n, uint64_t first, uint64_t step, const Dropout& dropout, uint64_t* keep) noexcept {
+  static void dropout_keep(int64_t n, uint64_t first, uint64_t step, const Dropout& dropout,
+                           uint64_t* keep) noexcept {
     for (int64_t i = 0; i < n; ++i) {
       const uint64_t group = first + static_cast<uint64_t>(i) * step;
       keep[2 * i] = keep[2 * i + 1] = 0;
@@ -85,14 +88,15 @@ struct Attention {
         for (uint64_t w = 0; w < 4; ++w)
           for (uint64_t half = 0; half < 2; ++half) {
             const uint64_t e = 32 * w + 2 * block + half;
-            if ((words[w] >> (16 * half) & 0xffff) >= dropout.threshold) keep[2 * i + e / 64] |= uint64_t{1} << (e % 64);
+            if ((words[w] >> (16 * half) & 0xffff) >= dropout.threshold)
+              keep[2 * i + e / 64] |= uint64_t{1} << (e % 64);
           }
       }
     }
   }
 
-  static void additive_tile(int64_t rows, int64_t cols, int64_t d, const T* q, int64_t ldq, const T* k, int64_t ldk,
-                            const A* v, A* s, int64_t stride) noexcept {
+  static void additive_tile(int64_t rows, int64_t cols, int64_t d, const T* q, int64_t ldq, const T* k,
+                            int64_t ldk, const A* v, A* s, int64_t stride) noexcept {
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < cols; ++c) {
         A sum = 0;
@@ -101,9 +105,9 @@ struct Attention {
       }
   }
 
-  static void additive_tile_backward(int64_t rows, int64_t cols, int64_t d, const T* q, int64_t ldq, const T* k,
-                                     int64_t ldk, const A* v, const T* ds, int64_t stride, A* dq, int64_t lddq, A* dk,
-                                     int64_t lddk, A* dv) noexcept {
+  static void additive_tile_backward(int64_t rows, int64_t cols, int64_t d, const T* q, int64_t ldq,
+                                     const T* k, int64_t ldk, const A* v, const T* ds, int64_t stride, A* dq,
+                                     int64_t lddq, A* dk, int64_t lddk, A* dv) noexcept {
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < cols; ++c) {
         const A g = A(ds[r * stride + c]);

@@ -1,7 +1,7 @@
 #pragma once
 // What attention does to a tile of scores (kernels/attention.h), by vectors of float along the keys. V comes
-// from simd/vec_*.h; keep_bits and bits_of, which turn masks to bits and back, from the file that instantiates
-// this.
+// from simd/vec_*.h; keep_bits and bits_of, which turn masks to bits and back, from the file that
+// instantiates this.
 //
 // Lane l of a sum holds columns l, l + kLanes, ... in order, and columns beyond the end or masked add +0: so
 // a row's sum has the same bits whether its masked columns are in the tile or not.
@@ -19,18 +19,20 @@
 
 namespace qkv::kernels::simd {
 
-/// 2^x for x <= 127; below -149, -infinity included, exactly 0; NaN stays. Relative error 3e-6 where T is bfloat16
-/// (whose own rounding is 4e-3), else 2e-7.
+/// 2^x for x <= 127; below -149, -infinity included, exactly 0; NaN stays. Relative error 3e-6 where T is
+/// bfloat16 (whose own rounding is 4e-3), else 2e-7.
 ///   x = n + f, |f| <= 1/2; 2^f is a near-minimax fit with 2^0 = 1, made like those of math.h.
 template <class T, class V>
 inline V exp2_below_127(V x) {
   x = max(V::set(-160.0f), x);
   const V n = round(x), f = x - n;
   if constexpr (std::is_same_v<T, bfloat16>)
-    return scale_by_power(polynomial(f, 1.0f, 0.693124193386f, 0.240240986154f, 0.0559064247321f, 0.00958285293863f), n);
-  else
     return scale_by_power(
-        polynomial(f, 1.0f, 0.693146977607f, 0.240222420865f, 0.0555073372702f, 0.00967151258013f, 0.0013264732656f), n);
+        polynomial(f, 1.0f, 0.693124193386f, 0.240240986154f, 0.0559064247321f, 0.00958285293863f), n);
+  else
+    return scale_by_power(polynomial(f, 1.0f, 0.693146977607f, 0.240222420865f, 0.0555073372702f,
+                                     0.00967151258013f, 0.0013264732656f),
+                          n);
 }
 
 /// Narrow stores vectors as T (gemm_epilogue.h, avx512_bf16/narrow.h).
@@ -59,8 +61,8 @@ struct Attention {
     }
   };
 
-  // exp(scale s - max) = 2^(scale log2(e) s - log2(e) max): one multiply-subtract. What the second term rounds is common to a
-  // row and to all its tiles, so it cancels between weights and sum.
+  // exp(scale s - max) = 2^(scale log2(e) s - log2(e) max): one multiply-subtract. What the second term
+  // rounds is common to a row and to all its tiles, so it cancels between weights and sum.
   template <int N, bool kDropout>
   static void softmax_rows(const SoftmaxTile<T>& t) {
     const Row<N> row{t.cols - (N - 1) * L};
@@ -104,7 +106,8 @@ struct Attention {
 #pragma GCC unroll 8
       for (int v = 0; v < N; ++v) {
         const V w = exp2_below_127<T>(fms(row.load(t.s + r * t.stride, v, kMasked), factor, shift));
-        const V scaled = row.load(t.dp + r * t.stride, v, 0) * keep_scale, d = kDropout ? drop(word, v * L, scaled) : scaled;
+        const V scaled = row.load(t.dp + r * t.stride, v, 0) * keep_scale,
+                d = kDropout ? drop(word, v * L, scaled) : scaled;
         row.store(t.p + r * t.p_stride, v, kDropout ? drop(word, v * L, w) : w);
         row.store(t.ds + r * t.p_stride, v, select(w == V::zero(), V::zero(), w * (d - delta)));
       }
@@ -117,15 +120,17 @@ struct Attention {
     [&]<int... N>(std::integer_sequence<int, N...>) {
       const int64_t n = (cols + L - 1) / L;
       (void)((n == N + 1 && (body(std::integral_constant<int, N + 1>{}), true)) || ...);
-    }(std::make_integer_sequence<int, 64 / L>{});
+    }
+    (std::make_integer_sequence<int, 64 / L>{});
   }
 
   [[gnu::flatten]] static void softmax_tile(const SoftmaxTile<T>& t) noexcept {
     with_vectors(t.cols, [&](auto n) { t.keep ? softmax_rows<n(), true>(t) : softmax_rows<n(), false>(t); });
   }
   [[gnu::flatten]] static void softmax_tile_backward(const SoftmaxTileBackward<T>& t) noexcept {
-    with_vectors(t.cols,
-                 [&](auto n) { t.keep ? softmax_rows_backward<n(), true>(t) : softmax_rows_backward<n(), false>(t); });
+    with_vectors(t.cols, [&](auto n) {
+      t.keep ? softmax_rows_backward<n(), true>(t) : softmax_rows_backward<n(), false>(t);
+    });
   }
 
   [[gnu::flatten]] static void scale_rows(int64_t rows, int64_t d, const float* factor, float* x,
@@ -137,8 +142,8 @@ struct Attention {
     }
   }
 
-  [[gnu::flatten]] static void store_rows(int64_t rows, int64_t d, const float* factor, const float* x, int64_t ldx, T* y,
-                                          int64_t ldy) noexcept {
+  [[gnu::flatten]] static void store_rows(int64_t rows, int64_t d, const float* factor, const float* x,
+                                          int64_t ldx, T* y, int64_t ldy) noexcept {
     for (int64_t r = 0; r < rows; ++r, x += ldx, y += ldy) {
       const V f = V::set(factor[r]);
       int64_t i = 0;
@@ -147,8 +152,8 @@ struct Attention {
     }
   }
 
-  [[gnu::flatten]] static void row_dots(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y, int64_t ldy,
-                                        float* out) noexcept {
+  [[gnu::flatten]] static void row_dots(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y,
+                                        int64_t ldy, float* out) noexcept {
     for (int64_t r = 0; r < rows; ++r, x += ldx, y += ldy) {
       V sum = V::zero();
       each<V, 1>(d, [&](int, int64_t i, auto at) { sum = fma(at.load(x + i), at.load(y + i), sum); });
@@ -157,7 +162,8 @@ struct Attention {
   }
 
   [[gnu::flatten]] static bool all_finite(int64_t rows, int64_t cols, const T* x, int64_t ld) noexcept {
-    // 0 * x is 0, or NaN where x is not finite; a sum with a NaN in it stays one. Four rows at a time: sums wait for each other.
+    // 0 * x is 0, or NaN where x is not finite; a sum with a NaN in it stays one. Four rows at a time: sums
+    // wait for each other.
     V sum[4] = {V::zero(), V::zero(), V::zero(), V::zero()};
     int64_t r = 0;
     for (; r + 4 <= rows; r += 4, x += 4 * ld)
