@@ -63,11 +63,11 @@ int run(int argc, char** argv) {
 }
 
 // Between two parallel regions libgomp's threads spin for milliseconds. Alone on a machine that is the fastest way to wait; beside
-// other work it takes the processor from whoever should come next (measured: a training step 3 to 9 times slower beside six
-// compilers). 10,000 turns, some tenths of a millisecond, cost nothing alone. libgomp reads this before main(), so start over.
+// other work it takes the processor from whoever should come next (a training step took 3 to 9 times longer beside six compilers).
+// 1,000 turns cost nothing alone: docs/performance.md has the numbers. libgomp reads this before main(), so start over.
 void limit_spinning(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
-  setenv("GOMP_SPINCOUNT", "10000", 1);
+  setenv("GOMP_SPINCOUNT", "1000", 1);
   execv("/proc/self/exe", argv);  // where that is not allowed, go on as we are
 }
 
