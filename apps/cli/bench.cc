@@ -24,14 +24,16 @@ struct Flags {
 void bench_gemm(const Flags& f) {
   int64_t m = 0, k = 0, n = 0;
   char rest = 0;
-  QKV_CHECK(std::sscanf(f.shape.c_str(), "%ldx%ldx%ld%c", &m, &k, &n, &rest) == 3 && m > 0 && k > 0 && n > 0 &&
-                m < (1 << 24) && k < (1 << 20) && n < (1 << 20), kValue, "bench gemm: shape '{}' is not MxKxN, as 512x768x3072", f.shape);
+  QKV_CHECK(std::sscanf(f.shape.c_str(), "%ldx%ldx%ld%c", &m, &k, &n, &rest) == 3 && m > 0 && k > 0 &&
+                n > 0 && m < (1 << 24) && k < (1 << 20) && n < (1 << 20),
+            kValue, "bench gemm: shape '{}' is not MxKxN, as 512x768x3072", f.shape);
   const DType dtype = f.compute();
   const Tensor a = random_tensor({m, k}, 1, dtype), w = random_tensor({k, n}, 2, accumulator_dtype(dtype));
   const PackedMatrix b = pack_matrix(w, dtype);
   const Tensor c = Tensor::empty({m, n}, dtype);
   print_case(fmt::format("gemm {} {}", f.shape, name(dtype)), timed([&] { matmul(a, b, c); }, 20),
-             2e-9 * static_cast<double>(m) * static_cast<double>(k) * static_cast<double>(n), "gflops", {}, f.json);
+             2e-9 * static_cast<double>(m) * static_cast<double>(k) * static_cast<double>(n), "gflops", {},
+             f.json);
 }
 
 void bench_translate(const Flags& f) {
@@ -40,15 +42,21 @@ void bench_translate(const Flags& f) {
   options.search.beam_size = f.beam;
   const Translator translator(TranslationModel::load(f.model), options);
   int64_t tokens = 0;
-  const Timing timing = timed([&] {
-    tokens = 0;
-    for (const Translation& t : translator.translate(lines))
-      if (!t.n_best.empty()) tokens += static_cast<int64_t>(t.n_best[0].hypothesis.ids.size());
-  }, f.reps, 1, 300);
+  const Timing timing = timed(
+      [&] {
+        tokens = 0;
+        for (const Translation& t : translator.translate(lines))
+          if (!t.n_best.empty()) tokens += static_cast<int64_t>(t.n_best[0].hypothesis.ids.size());
+      },
+      f.reps, 1, 300);
   const double sentences = static_cast<double>(lines.size());
-  print_case(fmt::format("translate beam {} batch {} {}", f.beam, f.batch, name(options.dtype)), timing, static_cast<double>(tokens), "tok_s",
-             {{"sentences", lines.size()}, {"target_tokens", tokens}, {"sentences_s_best", sentences / timing.min_s},
-              {"sentences_s_med", sentences / timing.med_s}}, f.json);
+  print_case(fmt::format("translate beam {} batch {} {}", f.beam, f.batch, name(options.dtype)), timing,
+             static_cast<double>(tokens), "tok_s",
+             {{"sentences", lines.size()},
+              {"target_tokens", tokens},
+              {"sentences_s_best", sentences / timing.min_s},
+              {"sentences_s_med", sentences / timing.med_s}},
+             f.json);
 }
 
 }  // namespace
@@ -66,7 +74,8 @@ void add_bench_command(CLI::App& app) {
   common(train);
   train->footer("Example:\n  qkv bench train --case gpt-6x384-8k --dtype bf16 --threads 2 --json");
   train->callback([flags] {
-    for (const std::string& name : flags->name.empty() ? bench_train_cases() : std::vector<std::string>{flags->name})
+    for (const std::string& name :
+         flags->name.empty() ? bench_train_cases() : std::vector<std::string>{flags->name})
       bench_train(name, flags->compute(), flags->json);
   });
 
@@ -80,7 +89,8 @@ void add_bench_command(CLI::App& app) {
   translate->add_option("-m,--model", flags->model, "model or run directory")->required();
   translate->add_option("-i,--input", flags->input, "source lines")->required();
   translate->add_option("--beam,--beam-size", flags->beam, "beam size")->capture_default_str();
-  translate->add_option("-b,--batch-size", flags->batch, "sentences searched together")->capture_default_str();
+  translate->add_option("-b,--batch-size", flags->batch, "sentences searched together")
+      ->capture_default_str();
   translate->add_option("--reps", flags->reps, "timed runs")->capture_default_str();
   common(translate);
   translate->footer("Example:\n  qkv bench translate --model models/en-de --input lines.en --beam 5 --json");

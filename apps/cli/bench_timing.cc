@@ -42,7 +42,9 @@ double rounded(double x, int digits) {
 
 Timing timed(const std::function<void()>& f, int64_t reps, int64_t warm, double budget) {
   using Clock = std::chrono::steady_clock;
-  const auto since = [](Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); };
+  const auto since = [](Clock::time_point t) {
+    return std::chrono::duration<double>(Clock::now() - t).count();
+  };
   for (int64_t i = 0; i < warm; ++i) f();
   const CpuTime before = cpu_time();
   const auto start = Clock::now();
@@ -58,7 +60,9 @@ Timing timed(const std::function<void()>& f, int64_t reps, int64_t warm, double 
   const CpuTime after = cpu_time();
   std::sort(times.begin(), times.end());
   const size_t n = times.size();
-  return {.n = static_cast<int64_t>(n), .min_s = times.front(), .med_s = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2,
+  return {.n = static_cast<int64_t>(n),
+          .min_s = times.front(),
+          .med_s = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2,
           .steal_pct = 100 * (after.stolen - before.stolen) / std::max(1.0, after.total - before.total)};
 }
 
@@ -68,9 +72,14 @@ double peak_rss_mb() {
   return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
-void print_case(const std::string& name, const Timing& t, double work, const std::string& unit, const io::Json& more, bool json) {
-  nlohmann::ordered_json line = {{"case", name}, {"n", t.n}, {"min_ms", rounded(t.min_s * 1e3, 3)}, {"med_ms", rounded(t.med_s * 1e3, 3)},
-                                 {unit + "_best", rounded(work / t.min_s, 2)}, {unit + "_med", rounded(work / t.med_s, 2)}};
+void print_case(const std::string& name, const Timing& t, double work, const std::string& unit,
+                const io::Json& more, bool json) {
+  nlohmann::ordered_json line = {{"case", name},
+                                 {"n", t.n},
+                                 {"min_ms", rounded(t.min_s * 1e3, 3)},
+                                 {"med_ms", rounded(t.med_s * 1e3, 3)},
+                                 {unit + "_best", rounded(work / t.min_s, 2)},
+                                 {unit + "_med", rounded(work / t.med_s, 2)}};
   for (const auto& [key, value] : more.items()) line[key] = value;
   line["isa"] = qkv::name(isa());
   line["threads"] = threads();
@@ -81,7 +90,8 @@ void print_case(const std::string& name, const Timing& t, double work, const std
   } else {
     fmt::print("{:40}", name);
     for (const auto& [key, value] : line.items())
-      if (key != "case") fmt::print("  {} {}", key, value.is_string() ? value.get<std::string>() : value.dump());
+      if (key != "case")
+        fmt::print("  {} {}", key, value.is_string() ? value.get<std::string>() : value.dump());
     fmt::print("\n");
   }
   std::fflush(stdout);

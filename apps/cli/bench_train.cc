@@ -40,22 +40,38 @@ std::vector<int32_t> random_ids(int64_t n, int64_t vocab, uint32_t stream) {
 struct Subject {
   std::shared_ptr<Transformer> transformer;
   std::shared_ptr<Gpt2> gpt2;
-  const ParameterSet& parameters() const { return transformer ? transformer->parameters() : gpt2->parameters(); }
+  const ParameterSet& parameters() const {
+    return transformer ? transformer->parameters() : gpt2->parameters();
+  }
 };
 
 Subject make(const Case& c) {
   Subject s;
   if (c.translation)
-    s.transformer = std::make_shared<Transformer>(
-        TransformerConfig{.vocab_size = c.vocab, .d_model = c.d_model, .d_ff = c.d_ff, .encoder_layers = c.layers,
-                          .decoder_layers = c.layers, .n_heads = c.heads, .max_len = c.context, .dropout = 0}, 1);
+    s.transformer = std::make_shared<Transformer>(TransformerConfig{.vocab_size = c.vocab,
+                                                                    .d_model = c.d_model,
+                                                                    .d_ff = c.d_ff,
+                                                                    .encoder_layers = c.layers,
+                                                                    .decoder_layers = c.layers,
+                                                                    .n_heads = c.heads,
+                                                                    .max_len = c.context,
+                                                                    .dropout = 0},
+                                                  1);
   else
-    s.gpt2 = std::make_shared<Gpt2>(Gpt2Config{.vocab_size = c.vocab, .max_len = c.context, .d_model = c.d_model, .n_layers = c.layers,
-                                               .n_heads = c.heads, .d_ff = c.d_ff, .activation = Activation::kGelu, .dropout = 0}, 1);
+    s.gpt2 = std::make_shared<Gpt2>(Gpt2Config{.vocab_size = c.vocab,
+                                               .max_len = c.context,
+                                               .d_model = c.d_model,
+                                               .n_layers = c.layers,
+                                               .n_heads = c.heads,
+                                               .d_ff = c.d_ff,
+                                               .activation = Activation::kGelu,
+                                               .dropout = 0},
+                                    1);
   return s;
 }
 
-double step(const Subject& s, Pass& pass, const std::vector<int32_t>& x, const std::vector<int32_t>& y, const Segments& rows) {
+double step(const Subject& s, Pass& pass, const std::vector<int32_t>& x, const std::vector<int32_t>& y,
+            const Segments& rows) {
   const double scale = 1 / static_cast<double>(x.size());
   CrossEntropy ce;
   if (s.transformer) {
@@ -77,32 +93,42 @@ std::vector<std::string> bench_train_cases() {
 }
 
 void bench_train(const std::string& name, DType dtype, bool json) {
-  const auto c = std::find_if(std::begin(kCases), std::end(kCases), [&](const Case& each) { return name == each.name; });
-  QKV_CHECK(c != std::end(kCases), kValue, "bench train: no case is called '{}'; there are {}", name, fmt::join(bench_train_cases(), ", "));
+  const auto c =
+      std::find_if(std::begin(kCases), std::end(kCases), [&](const Case& each) { return name == each.name; });
+  QKV_CHECK(c != std::end(kCases), kValue, "bench train: no case is called '{}'; there are {}", name,
+            fmt::join(bench_train_cases(), ", "));
   const Subject subject = make(*c);
-  AdamW optimizer(subject.parameters().all(), {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01});
+  AdamW optimizer(subject.parameters().all(),
+                  {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01});
   const int64_t tokens = c->batch * c->context;
   const std::vector<int32_t> x = random_ids(tokens, c->vocab, 1), y = random_ids(tokens, c->vocab, 2);
   const Segments rows(std::vector<int64_t>(static_cast<size_t>(c->batch), c->context));
   std::vector<double> losses;
   uint32_t number = 0;
-  const Timing timing = timed([&] {
-    Pass pass = Pass::training(dtype, 1, number++);
-    losses.push_back(step(subject, pass, x, y, rows));
-    optimizer.step(1e-4, 1);
-  }, 5, 2, 90);
+  const Timing timing = timed(
+      [&] {
+        Pass pass = Pass::training(dtype, 1, number++);
+        losses.push_back(step(subject, pass, x, y, rows));
+        optimizer.step(1e-4, 1);
+      },
+      5, 2, 90);
 
-  // Floating-point operations of products a token: 6 for each weight that multiplies (the tied output layer counts, position
-  // tables do not), 12 n_layers context d_model for attention, and three times that with a decoder's two attentions.
+  // Floating-point operations of products a token: 6 for each weight that multiplies (the tied output layer
+  // counts, position tables do not), 12 n_layers context d_model for attention, and three times that with a
+  // decoder's two attentions.
   int64_t weights = 0;
   for (const ParameterPtr& p : subject.parameters().all())
     if (p->name() != "wpe.weight" && p->name() != "final_logits_bias") weights += p->value().numel();
-  const double attention = 12.0 * static_cast<double>(c->layers * c->context * c->d_model) * (c->translation ? 3 : 1);
+  const double attention =
+      12.0 * static_cast<double>(c->layers * c->context * c->d_model) * (c->translation ? 3 : 1);
   const double flops = (6.0 * static_cast<double>(weights) + attention) * static_cast<double>(tokens);
   print_case(fmt::format("train {} {}", name, qkv::name(dtype)), timing, static_cast<double>(tokens), "tok_s",
-             {{"params", subject.parameters().numel()}, {"gflops_best", std::round(flops / timing.min_s / 1e8) / 10},
+             {{"params", subject.parameters().numel()},
+              {"gflops_best", std::round(flops / timing.min_s / 1e8) / 10},
               {"gflops_med", std::round(flops / timing.med_s / 1e8) / 10},
-              {"loss0", std::round(losses.front() * 1e3) / 1e3}, {"loss_last", std::round(losses.back() * 1e3) / 1e3}}, json);
+              {"loss0", std::round(losses.front() * 1e3) / 1e3},
+              {"loss_last", std::round(losses.back() * 1e3) / 1e3}},
+             json);
 }
 
 }  // namespace qkv::cli

@@ -7,7 +7,8 @@
 
 namespace qkv::cli {
 
-/// The candidate nearest to `word` (Levenshtein distance at most a third of its length, at least 2 allowed), or "".
+/// The candidate nearest to `word` (Levenshtein distance at most a third of its length, at least 2 allowed),
+/// or "".
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
 /// "Did you mean --beam-size?" for the first argument that no command or option knows, or "".

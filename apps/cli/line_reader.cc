@@ -14,7 +14,8 @@ constexpr size_t kLongestLine = size_t{64} << 20;
 
 }  // namespace
 
-LineReader::LineReader(const std::string& path) : path_(path.empty() || path == "-" ? "standard input" : path) {
+LineReader::LineReader(const std::string& path)
+    : path_(path.empty() || path == "-" ? "standard input" : path) {
   if (path.empty() || path == "-") {
     file_ = stdin;
     interactive_ = isatty(STDIN_FILENO) != 0;

@@ -1,7 +1,6 @@
 // qkv: one program, verbs first. Each command is a file beside this one.
 
 #include <fmt/core.h>
-
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -38,7 +37,8 @@ int run(int argc, char** argv) {
       ->each([](const std::string& n) { qkv::set_threads(std::stoi(n)); });
   app.footer(
       "First steps:\n"
-      "  qkv train translate --source train.en --target train.de --valid-source val.en --valid-target val.de --out runs/en-de\n"
+      "  qkv train translate --source train.en --target train.de --valid-source val.en --valid-target val.de "
+      "--out runs/en-de\n"
       "  echo 'A man sleeps.' | qkv translate --model runs/en-de --align\n"
       "  qkv COMMAND -h explains each command with an example.");
 
@@ -56,15 +56,17 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // help and version
     fmt::print(stderr, "qkv: {}\n", e.what());
-    if (const std::string hint = qkv::cli::did_you_mean(app, argc, argv); !hint.empty()) fmt::print(stderr, "{}\n", hint);
+    if (const std::string hint = qkv::cli::did_you_mean(app, argc, argv); !hint.empty())
+      fmt::print(stderr, "{}\n", hint);
     fmt::print(stderr, "Run with -h for help.\n");
     return 2;
   }
 }
 
-// Between two parallel regions libgomp's threads spin for milliseconds. Alone on a machine that is the fastest way to wait; beside
-// other work it takes the processor from whoever should come next (a training step took 3 to 9 times longer beside six compilers).
-// 1,000 turns cost nothing alone: docs/performance.md has the numbers. libgomp reads this before main(), so start over.
+// Between two parallel regions libgomp's threads spin for milliseconds. Alone on a machine that is the
+// fastest way to wait; beside other work it takes the processor from whoever should come next (a training
+// step took 3 to 9 times longer beside six compilers). 1,000 turns cost nothing alone: docs/performance.md
+// has the numbers. libgomp reads this before main(), so start over.
 void limit_spinning(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
   setenv("GOMP_SPINCOUNT", "1000", 1);

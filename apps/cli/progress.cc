@@ -12,7 +12,9 @@
 namespace qkv::cli {
 namespace {
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 int terminal_width() {
   winsize size{};
@@ -29,8 +31,8 @@ std::string bar(double done, int width) {
 }
 
 std::string rate_text(const StepReport& r) {
-  return fmt::format("loss {:.3f}  {:.0f} tok/s  {:.2f} TFLOP/s  {} left", r.loss, r.tokens_per_second, r.flops_per_second / 1e12,
-                     duration(r.seconds_left));
+  return fmt::format("loss {:.3f}  {:.0f} tok/s  {:.2f} TFLOP/s  {} left", r.loss, r.tokens_per_second,
+                     r.flops_per_second / 1e12, duration(r.seconds_left));
 }
 
 }  // namespace
@@ -38,7 +40,8 @@ std::string rate_text(const StepReport& r) {
 std::string duration(double seconds) {
   if (seconds < 0 || !std::isfinite(seconds)) return "?";
   const auto s = static_cast<int64_t>(std::lround(seconds));
-  return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60) : fmt::format("{}:{:02}", s / 60, s % 60);
+  return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
+                   : fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
 Progress::Progress() : terminal_(isatty(STDERR_FILENO) != 0) {}
@@ -59,7 +62,8 @@ void Progress::on_step(const StepReport& r) {
   }
   const std::string text = fmt::format(" step {}{}  {}", r.state.step, total, rate_text(r));
   const int room = std::clamp(terminal_width() - static_cast<int>(text.size()) - 3, 0, 40);
-  const double done = r.steps_total > 0 ? static_cast<double>(r.state.step) / static_cast<double>(r.steps_total) : 0;
+  const double done =
+      r.steps_total > 0 ? static_cast<double>(r.state.step) / static_cast<double>(r.steps_total) : 0;
   fmt::print(stderr, "\r\033[K{}{}", room >= 5 && r.steps_total > 0 ? "▕" + bar(done, room) + "▏" : "", text);
   std::fflush(stderr);
   bar_shown_ = true;
@@ -67,9 +71,9 @@ void Progress::on_step(const StepReport& r) {
 
 void Progress::on_validation(const TrainingState& state, const Validation& v, bool best) {
   clear_bar();
-  fmt::print(stderr, "validation at step {} (epoch {}, {}): loss {:.4f}, perplexity {:.2f}{}{}\n", state.step, state.epoch + 1,
-             duration(state.seconds), v.loss, v.perplexity, v.has_score ? fmt::format(", BLEU {:.2f}", v.score) : "",
-             best ? "  (best so far)" : "");
+  fmt::print(stderr, "validation at step {} (epoch {}, {}): loss {:.4f}, perplexity {:.2f}{}{}\n", state.step,
+             state.epoch + 1, duration(state.seconds), v.loss, v.perplexity,
+             v.has_score ? fmt::format(", BLEU {:.2f}", v.score) : "", best ? "  (best so far)" : "");
 }
 
 void Progress::on_message(const std::string& text) {

@@ -7,8 +7,8 @@
 
 namespace qkv::cli {
 
-/// On a terminal: one line that is rewritten, with a bar, loss, tokens/s, TFLOP/s and time left. Elsewhere: a plain line now and
-/// then, so that a log file stays readable.
+/// On a terminal: one line that is rewritten, with a bar, loss, tokens/s, TFLOP/s and time left. Elsewhere: a
+/// plain line now and then, so that a log file stays readable.
 class Progress : public TrainObserver {
  public:
   Progress();

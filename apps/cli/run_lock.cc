@@ -18,7 +18,8 @@ RunLock::RunLock(const std::string& dir) {
   if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
     const int error = errno;
     close(fd_);
-    QKV_CHECK(error != EWOULDBLOCK, kIo, "train: another process is training in {}; wait for it, or choose another --out", dir);
+    QKV_CHECK(error != EWOULDBLOCK, kIo,
+              "train: another process is training in {}; wait for it, or choose another --out", dir);
     io::throw_io_error("locking", path, error);
   }
 }

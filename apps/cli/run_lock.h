@@ -4,8 +4,8 @@
 
 namespace qkv::cli {
 
-/// Holds a run directory for one process: two trainings in one folder would delete each other's checkpoints. The lock goes with
-/// the process, however it ends.
+/// Holds a run directory for one process: two trainings in one folder would delete each other's checkpoints.
+/// The lock goes with the process, however it ends.
 class RunLock {
  public:
   /// Error kIo: another process trains there; or the folder cannot be written.

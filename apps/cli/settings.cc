@@ -1,11 +1,11 @@
 #include "apps/cli/settings.h"
 
 #include <fmt/core.h>
+#include <toml++/toml.h>
 
 #include <charconv>
 #include <cmath>
 #include <sstream>
-#include <toml++/toml.h>
 
 #include "apps/cli/did_you_mean.h"
 #include "qkv/base/error.h"
@@ -27,39 +27,52 @@ template <class T>
 T parse_number(const std::string& text, const std::string& where, const char* kind) {
   T value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  QKV_CHECK(error == std::errc() && end == text.data() + text.size(), kValue, "{}: '{}' is not {}", where, text, kind);
+  QKV_CHECK(error == std::errc() && end == text.data() + text.size(), kValue, "{}: '{}' is not {}", where,
+            text, kind);
   return value;
 }
 
-std::string toml_string(const std::string& text) { return io::dump_json(io::Json(text)); }  // JSON strings are TOML strings
+std::string toml_string(const std::string& text) {
+  return io::dump_json(io::Json(text));
+}  // JSON strings are TOML strings
 
 }  // namespace
 
-void Settings::add(const std::string& section, const std::string& key, std::string& field, const std::string& help) {
-  settings_.push_back({section, key, help, "TEXT", [&field](const std::string& text, const std::string&) { field = text; },
+void Settings::add(const std::string& section, const std::string& key, std::string& field,
+                   const std::string& help) {
+  settings_.push_back({section, key, help, "TEXT",
+                       [&field](const std::string& text, const std::string&) { field = text; },
                        [&field] { return toml_string(field); }, field});
 }
 
-void Settings::add(const std::string& section, const std::string& key, int64_t& field, const std::string& help) {
+void Settings::add(const std::string& section, const std::string& key, int64_t& field,
+                   const std::string& help) {
   settings_.push_back({section, key, help, "INT",
-                       [&field](const std::string& text, const std::string& where) { field = parse_number<int64_t>(text, where, "a whole number"); },
+                       [&field](const std::string& text, const std::string& where) {
+                         field = parse_number<int64_t>(text, where, "a whole number");
+                       },
                        [&field] { return fmt::format("{}", field); }, fmt::format("{}", field)});
 }
 
-void Settings::add(const std::string& section, const std::string& key, double& field, const std::string& help) {
+void Settings::add(const std::string& section, const std::string& key, double& field,
+                   const std::string& help) {
   settings_.push_back({section, key, help, "NUMBER",
                        [&field](const std::string& text, const std::string& where) {
                          field = parse_number<double>(text, where, "a number");
                          QKV_CHECK(std::isfinite(field), kValue, "{}: '{}' is not finite", where, text);
                        },
-                       [&field] { return fmt::format("{}{}", field, field == std::floor(field) && std::abs(field) < 1e15 ? ".0" : ""); },
+                       [&field] {
+                         return fmt::format("{}{}", field,
+                                            field == std::floor(field) && std::abs(field) < 1e15 ? ".0" : "");
+                       },
                        fmt::format("{}", field)});
 }
 
 void Settings::add(const std::string& section, const std::string& key, bool& field, const std::string& help) {
   settings_.push_back({section, key, help, "true|false",
                        [&field](const std::string& text, const std::string& where) {
-                         QKV_CHECK(text == "true" || text == "false", kValue, "{}: '{}' is neither true nor false", where, text);
+                         QKV_CHECK(text == "true" || text == "false", kValue,
+                                   "{}: '{}' is neither true nor false", where, text);
                          field = text == "true";
                        },
                        [&field] { return field ? "true" : "false"; }, field ? "true" : "false"});
@@ -69,7 +82,9 @@ void Settings::bind(CLI::App& app) {
   for (const Setting& s : settings_) {
     CLI::Option* option = app.add_option_function<std::string>(
         flag_of(s.key), [this, key = s.key](const std::string& text) { flags_[key] = text; }, s.help);
-    option->type_name(s.shown_default.empty() ? s.kind : s.kind + " [" + s.shown_default + "]")->group(s.section)->take_last();
+    option->type_name(s.shown_default.empty() ? s.kind : s.kind + " [" + s.shown_default + "]")
+        ->group(s.section)
+        ->take_last();
   }
 }
 
@@ -86,14 +101,18 @@ void Settings::load(const std::string& path) {
     for (const Setting& s : settings_) names.push_back(s.section + "." + s.key);
     for (const auto& [section, node] : file) {
       const toml::table* table = node.as_table();
-      QKV_CHECK(table != nullptr, kFormat, "{}: '{}' stands outside a section; settings stand under [data], [vocabulary], [model] or [training]",
+      QKV_CHECK(table != nullptr, kFormat,
+                "{}: '{}' stands outside a section; settings stand under [data], [vocabulary], [model] or "
+                "[training]",
                 path, std::string(section.str()));
       for (const auto& [key, value] : *table) {
         const std::string name = fmt::format("{}.{}", section.str(), key.str()), where = path + ": " + name;
-        const auto setting = std::find_if(settings_.begin(), settings_.end(), [&](const Setting& s) { return s.section + "." + s.key == name; });
+        const auto setting = std::find_if(settings_.begin(), settings_.end(),
+                                          [&](const Setting& s) { return s.section + "." + s.key == name; });
         if (setting == settings_.end()) {
           const std::string hint = nearest(name, names);
-          throw_error(ErrorCode::kFormat, "{}: no setting is called {}{}", path, name, hint.empty() ? "" : "; did you mean " + hint + "?");
+          throw_error(ErrorCode::kFormat, "{}: no setting is called {}{}", path, name,
+                      hint.empty() ? "" : "; did you mean " + hint + "?");
         }
         if (value.is_string()) {
           setting->set(value.as_string()->get(), where);
@@ -102,7 +121,9 @@ void Settings::load(const std::string& path) {
           if (value.is_floating_point())
             printed << fmt::format("{}", value.as_floating_point()->get());
           else
-            value.visit([&](const auto& leaf) { if constexpr (toml::is_value<decltype(leaf)>) printed << std::boolalpha << leaf.get(); });
+            value.visit([&](const auto& leaf) {
+              if constexpr (toml::is_value<decltype(leaf)>) printed << std::boolalpha << leaf.get();
+            });
           setting->set(printed.str(), where);
         } else {
           throw_error(ErrorCode::kFormat, "{}: needs to be {}", where, setting->kind);

@@ -1,6 +1,6 @@
 #pragma once
-// Settings that can stand in a TOML file and on the command line: one table of them makes the flags, reads the file, and writes
-// the complete file of a run.
+// Settings that can stand in a TOML file and on the command line: one table of them makes the flags, reads
+// the file, and writes the complete file of a run.
 
 #include <CLI/CLI.hpp>
 #include <functional>
@@ -10,8 +10,9 @@
 
 namespace qkv::cli {
 
-/// Each setting is section.key in a file and --key (with - for _) on the command line. A flag beats the file, the file beats the
-/// default. Errors: kValue for a value that does not fit, kFormat for a key that the file misspells, with the nearest one.
+/// Each setting is section.key in a file and --key (with - for _) on the command line. A flag beats the file,
+/// the file beats the default. Errors: kValue for a value that does not fit, kFormat for a key that the file
+/// misspells, with the nearest one.
 class Settings {
  public:
   void add(const std::string& section, const std::string& key, std::string& field, const std::string& help);
@@ -25,7 +26,8 @@ class Settings {
   void load(const std::string& path);
   /// All settings as TOML, with their values.
   std::string to_toml() const;
-  /// Whether section.key was given as a flag: such paths mean what they say, not something under the data folder.
+  /// Whether section.key was given as a flag: such paths mean what they say, not something under the data
+  /// folder.
   bool from_flag(const std::string& key) const { return flags_.contains(key); }
 
  private:

@@ -33,37 +33,48 @@ struct Command {
   std::string config, out, command_line;
   bool resume = false, quiet = false;
 
-  // A path given as a flag means what it says; one of a settings file lies under the data folder. Absolute from here on, so that
-  // the run's own config.toml can be read from anywhere.
+  // A path given as a flag means what it says; one of a settings file lies under the data folder. Absolute
+  // from here on, so that the run's own config.toml can be read from anywhere.
   void resolve_paths() {
-    for (auto [key, path] : {std::pair{"pairs", &train.pairs}, {"source", &train.source}, {"target", &train.target},
-                             {"valid_pairs", &train.valid_pairs}, {"valid_source", &train.valid_source},
-                             {"valid_target", &train.valid_target}, {"tokenizer", &train.tokenizer}})
-      if (!path->empty()) *path = std::filesystem::absolute(settings.from_flag(key) ? *path : data_path(*path)).lexically_normal().string();
+    for (auto [key, path] : {std::pair{"pairs", &train.pairs},
+                             {"source", &train.source},
+                             {"target", &train.target},
+                             {"valid_pairs", &train.valid_pairs},
+                             {"valid_source", &train.valid_source},
+                             {"valid_target", &train.valid_target},
+                             {"tokenizer", &train.tokenizer}})
+      if (!path->empty())
+        *path = std::filesystem::absolute(settings.from_flag(key) ? *path : data_path(*path))
+                    .lexically_normal()
+                    .string();
   }
 
-  ParallelText read(const char* what, const std::string& prefix, const std::string& pairs, const std::string& source,
-                    const std::string& target) const {
+  ParallelText read(const char* what, const std::string& prefix, const std::string& pairs,
+                    const std::string& source, const std::string& target) const {
     QKV_CHECK(pairs.empty() != (source.empty() || target.empty()), kValue,
-              "train: {} data: give --{}pairs FILE, or both --{}source FILE and --{}target FILE", what, prefix, prefix, prefix);
+              "train: {} data: give --{}pairs FILE, or both --{}source FILE and --{}target FILE", what,
+              prefix, prefix, prefix);
     return pairs.empty() ? read_parallel_files(source, target) : read_parallel_tsv(pairs, train.swap);
   }
 
   void learn_vocabulary(TranslationModel& model, const ParallelText& text, TrainObserver& observer) const {
     if (!train.tokenizer.empty()) {
-      model.source_tokenizer = model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(train.tokenizer));
+      model.source_tokenizer = model.target_tokenizer =
+          std::make_shared<Tokenizer>(Tokenizer::load(train.tokenizer));
       return;
     }
     const BpeTrainerOptions options = train.bpe();
     if (train.joint) {
       std::vector<std::string> lines = text.source;
       lines.insert(lines.end(), text.target.begin(), text.target.end());
-      model.source_tokenizer = model.target_tokenizer = std::make_shared<Tokenizer>(train_bpe(lines, options));
+      model.source_tokenizer = model.target_tokenizer =
+          std::make_shared<Tokenizer>(train_bpe(lines, options));
     } else {
       model.source_tokenizer = std::make_shared<Tokenizer>(train_bpe(text.source, options));
       model.target_tokenizer = std::make_shared<Tokenizer>(train_bpe(text.target, options));
     }
-    observer.on_message(fmt::format("vocabulary: {} entries{}", model.source_tokenizer->vocab_size(), train.joint ? ", joint" : " for each language"));
+    observer.on_message(fmt::format("vocabulary: {} entries{}", model.source_tokenizer->vocab_size(),
+                                    train.joint ? ", joint" : " for each language"));
   }
 
   void run() {
@@ -81,14 +92,18 @@ struct Command {
     TrainObserver silent;
     TrainObserver& observer = quiet ? silent : static_cast<TrainObserver&>(progress);
     const ParallelText training = read("training", "", train.pairs, train.source, train.target);
-    const ParallelText validation = read("validation", "valid-", train.valid_pairs, train.valid_source, train.valid_target);
-    if (training.skipped_empty > 0) observer.on_message(fmt::format("{} pairs with an empty side left out", training.skipped_empty));
+    const ParallelText validation =
+        read("validation", "valid-", train.valid_pairs, train.valid_source, train.valid_target);
+    if (training.skipped_empty > 0)
+      observer.on_message(fmt::format("{} pairs with an empty side left out", training.skipped_empty));
 
     TranslationModel model;
     const std::string tokenizer_path = out + "/tokenizer.json", target_path = out + "/target_tokenizer.json";
     if (resume && io::exists(tokenizer_path)) {
-      model.source_tokenizer = model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(tokenizer_path));
-      if (io::exists(target_path)) model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(target_path));
+      model.source_tokenizer = model.target_tokenizer =
+          std::make_shared<Tokenizer>(Tokenizer::load(tokenizer_path));
+      if (io::exists(target_path))
+        model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(target_path));
     } else {
       learn_vocabulary(model, training, observer);
     }
@@ -99,16 +114,20 @@ struct Command {
 
     TranslationTrainee trainee(model, training, validation, train.task);
     if (trainee.n_skipped() > 0)
-      observer.on_message(fmt::format("{} pairs longer than {} tokens left out", trainee.n_skipped(), train.task.batches.max_length));
-    observer.on_message(fmt::format("{} pairs, {} target tokens an epoch, {:.2f} M parameters, {} on {} with {} threads", training.source.size(),
-                                    trainee.training_target_tokens(), static_cast<double>(model.transformer->parameters().numel()) / 1e6,
-                                    name(train.train.dtype), name(isa()), threads()));
+      observer.on_message(fmt::format("{} pairs longer than {} tokens left out", trainee.n_skipped(),
+                                      train.task.batches.max_length));
+    observer.on_message(
+        fmt::format("{} pairs, {} target tokens an epoch, {:.2f} M parameters, {} on {} with {} threads",
+                    training.source.size(), trainee.training_target_tokens(),
+                    static_cast<double>(model.transformer->parameters().numel()) / 1e6,
+                    name(train.train.dtype), name(isa()), threads()));
 
     io::make_directories(out);
     const RunLock lock(out);
     io::remove_abandoned_temporaries(out);
     if (!resume) {
-      QKV_CHECK(!has_checkpoint(out + "/checkpoints"), kValue, "train: {} already holds a run; go on with --resume, or choose another --out", out);
+      QKV_CHECK(!has_checkpoint(out + "/checkpoints"), kValue,
+                "train: {} already holds a run; go on with --resume, or choose another --out", out);
       model.source_tokenizer->save(tokenizer_path);
       if (!shared) model.target_tokenizer->save(target_path);
       io::write_file_atomically(out + "/config.toml", settings.to_toml());
@@ -120,9 +139,16 @@ struct Command {
     std::signal(SIGINT, on_signal);
     std::signal(SIGTERM, on_signal);
     const TrainResult result = qkv::train(trainee, train.train, observer);
-    if (result.stopped) throw Error(ErrorCode::kCancelled, fmt::format("training stopped on request and saved; go on with: qkv train translate --out {} --resume", out));
-    observer.on_message(fmt::format("done in {}: {}/{} is the best on validation; try it:\n  echo 'A sentence.' | qkv translate --model {}",
-                                    duration(result.state.seconds), out, result.chosen, out));
+    if (result.stopped)
+      throw Error(
+          ErrorCode::kCancelled,
+          fmt::format(
+              "training stopped on request and saved; go on with: qkv train translate --out {} --resume",
+              out));
+    observer.on_message(
+        fmt::format("done in {}: {}/{} is the best on validation; try it:\n  echo 'A sentence.' | qkv "
+                    "translate --model {}",
+                    duration(result.state.seconds), out, result.chosen, out));
   }
 };
 
@@ -137,10 +163,13 @@ std::string own_command_line() {
 void add_train_command(CLI::App& app) {
   CLI::App* train = app.add_subcommand("train", "train a model");
   train->require_subcommand(1);
-  CLI::App* translate = train->add_subcommand("translate", "train an encoder-decoder Transformer on sentence pairs");
+  CLI::App* translate =
+      train->add_subcommand("translate", "train an encoder-decoder Transformer on sentence pairs");
   auto command = std::make_shared<Command>();
-  translate->add_option("-c,--config", command->config, "settings file (TOML), see recipes/; data paths in it are relative to $QKV_DATA");
-  translate->add_option("-o,--out", command->out, "run directory: checkpoints, metrics.jsonl, best/, last/, average/");
+  translate->add_option("-c,--config", command->config,
+                        "settings file (TOML), see recipes/; data paths in it are relative to $QKV_DATA");
+  translate->add_option("-o,--out", command->out,
+                        "run directory: checkpoints, metrics.jsonl, best/, last/, average/");
   translate->add_flag("--resume", command->resume, "go on from the newest good checkpoint of --out");
   translate->add_flag("-q,--quiet", command->quiet, "say nothing");
   command->train.describe(command->settings);

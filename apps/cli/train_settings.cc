@@ -54,7 +54,8 @@ void TrainSettings::describe(Settings& s) {
   s.add("model", "positions", positions, "sinusoidal or learned");
   s.add("model", "max_len", model.max_len, "most tokens of a sentence");
   s.add("model", "tie_output", model.tie_output, "output layer = target embedding");
-  s.add("model", "attention", attention, "how the decoder looks at the source: scaled_dot, dot, general, additive, mlp, none");
+  s.add("model", "attention", attention,
+        "how the decoder looks at the source: scaled_dot, dot, general, additive, mlp, none");
   s.add("model", "encoder_attention", encoder_attention, "score of the encoder's self-attention");
   s.add("model", "decoder_attention", decoder_attention, "score of the decoder's self-attention");
   s.add("model", "dropout", model.dropout, "on embeddings and sub-layers' outputs");
@@ -62,11 +63,13 @@ void TrainSettings::describe(Settings& s) {
   s.add("model", "activation_dropout", model.activation_dropout, "inside the feed-forward networks");
 
   s.add("training", "seed", seed, "of initial weights, dropout and shuffling");
-  s.add("training", "dtype", dtype, "of activations: bf16, f32, or auto (bf16 where the CPU has a unit for it)");
+  s.add("training", "dtype", dtype,
+        "of activations: bf16, f32, or auto (bf16 where the CPU has a unit for it)");
   s.add("training", "batch_tokens", task.batches.batch_tokens, "target tokens of a batch");
   s.add("training", "accumulate", train.accumulate, "batches per update");
   s.add("training", "max_length", task.batches.max_length, "pairs with more tokens on a side are left out");
-  s.add("training", "bucket_batches", task.batches.bucket_batches, "sort sentences of this many batches by length; 1: do not");
+  s.add("training", "bucket_batches", task.batches.bucket_batches,
+        "sort sentences of this many batches by length; 1: do not");
   s.add("training", "optimizer", optimizer, "adam or adamw (decoupled weight decay)");
   s.add("training", "lr", train.schedule.peak, "peak learning rate");
   s.add("training", "min_lr", train.schedule.floor, "where cosine and linear end");
@@ -76,17 +79,20 @@ void TrainSettings::describe(Settings& s) {
   s.add("training", "beta2", train.optimizer.beta2, "Adam's");
   s.add("training", "eps", train.optimizer.eps, "Adam's");
   s.add("training", "weight_decay", train.optimizer.weight_decay, "of adamw, on matrices");
-  s.add("training", "clip_norm", train.optimizer.clip_norm, "gradients are scaled down to this norm; 0: never");
+  s.add("training", "clip_norm", train.optimizer.clip_norm,
+        "gradients are scaled down to this norm; 0: never");
   s.add("training", "label_smoothing", task.label_smoothing, "share of the target given to all words");
   s.add("training", "max_steps", train.max_steps, "updates; 0: no limit");
   s.add("training", "max_epochs", train.max_epochs, "passes over the data; 0: no limit");
-  s.add("training", "max_minutes", train.max_minutes, "minutes; 0: no limit. Such a run does not repeat to the bit");
+  s.add("training", "max_minutes", train.max_minutes,
+        "minutes; 0: no limit. Such a run does not repeat to the bit");
   s.add("training", "validate_every", train.validate_every, "steps between validations");
   s.add("training", "save_every", train.save_every, "steps between checkpoints");
   s.add("training", "log_every", train.log_every, "steps between lines of metrics.jsonl");
   s.add("training", "keep_checkpoints", train.keep_checkpoints, "newest checkpoints to keep");
   s.add("training", "average", train.average, "validations whose weights are averaged at the end; 0: none");
-  s.add("training", "early_stop", train.early_stop, "stop after this many validations without a better one; 0: never");
+  s.add("training", "early_stop", train.early_stop,
+        "stop after this many validations without a better one; 0: never");
   s.add("training", "best_by", best_by, "bleu or loss");
   s.add("training", "bleu_sentences", task.bleu_sentences, "validation sentences decoded for BLEU; 0: none");
   s.add("training", "bleu_beam", task.bleu_beam, "beam size for that");
@@ -113,14 +119,22 @@ void TrainSettings::resolve() {
   train.dtype = task.dtype = dtype == "auto" ? default_compute_dtype() : dtype_from_name(dtype);
   task.save_dtype = dtype_from_name(save_dtype);
   QKV_CHECK(seed >= 0, kValue, "seed: {} is negative", seed);
-  QKV_CHECK(task.label_smoothing >= 0 && task.label_smoothing < 1, kValue, "label_smoothing: {} is not in [0, 1)", task.label_smoothing);
+  QKV_CHECK(task.label_smoothing >= 0 && task.label_smoothing < 1, kValue,
+            "label_smoothing: {} is not in [0, 1)", task.label_smoothing);
 }
 
 BpeTrainerOptions TrainSettings::bpe() const {
-  BpeTrainerOptions options{.vocab_size = vocab_size, .min_frequency = min_frequency, .byte_level = byte_level, .lowercase = lowercase};
-  if (normalization == "nfc") options.form = UnicodeForm::kNfc;
-  else if (normalization == "nfkc") options.form = UnicodeForm::kNfkc;
-  else QKV_CHECK(normalization == "none", kValue, "normalization: '{}' is not one of none, nfc, nfkc", normalization);
+  BpeTrainerOptions options{.vocab_size = vocab_size,
+                            .min_frequency = min_frequency,
+                            .byte_level = byte_level,
+                            .lowercase = lowercase};
+  if (normalization == "nfc")
+    options.form = UnicodeForm::kNfc;
+  else if (normalization == "nfkc")
+    options.form = UnicodeForm::kNfkc;
+  else
+    QKV_CHECK(normalization == "none", kValue, "normalization: '{}' is not one of none, nfc, nfkc",
+              normalization);
   return options;
 }
 

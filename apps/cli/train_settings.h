@@ -23,7 +23,8 @@ struct TrainSettings {
               encoder_attention = "scaled_dot", decoder_attention = "scaled_dot";
   // [training]
   int64_t seed = 1;
-  std::string dtype = "auto", optimizer = "adam", schedule = "inverse_sqrt", best_by = "bleu", non_finite = "stop", save_dtype = "f32";
+  std::string dtype = "auto", optimizer = "adam", schedule = "inverse_sqrt", best_by = "bleu",
+              non_finite = "stop", save_dtype = "f32";
   TrainOptions train;
   TranslationTrainingOptions task;
 

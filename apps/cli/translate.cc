@@ -13,7 +13,8 @@
 namespace qkv::cli {
 namespace {
 
-constexpr size_t kLinesAtOnce = 1024;  // read before translating, so that sentences of like length can share batches
+constexpr size_t kLinesAtOnce =
+    1024;  // read before translating, so that sentences of like length can share batches
 
 struct Flags {
   std::string model = "models/en-de", input, output, dtype = "auto", prefix, penalty = "length";
@@ -27,8 +28,10 @@ void run(Flags f) {
   TranslateOptions options = f.translate;
   if (f.dtype != "auto") options.dtype = dtype_from_name(f.dtype);
   if (!f.prefix.empty()) options.prefix = {f.prefix};
-  QKV_CHECK(f.penalty == "length" || f.penalty == "gnmt", kValue, "--length-penalty-kind: '{}' is neither length nor gnmt", f.penalty);
-  options.search.length_penalty_kind = f.penalty == "gnmt" ? decode::LengthPenaltyKind::kGnmt : decode::LengthPenaltyKind::kLength;
+  QKV_CHECK(f.penalty == "length" || f.penalty == "gnmt", kValue,
+            "--length-penalty-kind: '{}' is neither length nor gnmt", f.penalty);
+  options.search.length_penalty_kind =
+      f.penalty == "gnmt" ? decode::LengthPenaltyKind::kGnmt : decode::LengthPenaltyKind::kLength;
   options.search.n_best = std::max<int64_t>(1, f.show.n_best);
   options.search.beam_size = std::max(options.search.beam_size, options.search.n_best);
   const Translator translator(TranslationModel::load(f.model), options);
@@ -47,22 +50,26 @@ void run(Flags f) {
     std::string text;
     for (size_t i = 0; i < lines.size(); ++i, ++number) {
       if (results[i].was_cut)
-        fmt::print(stderr, "qkv: line {} is longer than {} tokens: it was cut between words and its parts translated one by one\n", number,
-                   options.max_source_tokens);
+        fmt::print(stderr,
+                   "qkv: line {} is longer than {} tokens: it was cut between words and its parts translated "
+                   "one by one\n",
+                   number, options.max_source_tokens);
       text += format_translation(translator, lines[i], results[i], f.show);
       if (!f.html.empty()) add_to_page(page, translator, lines[i], results[i]);
     }
     if (file) {
       file->write(text);
     } else if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-      throw_error(ErrorCode::kIo, "translate: cannot write to standard output; is the reader gone, or the disk full?");
+      throw_error(ErrorCode::kIo,
+                  "translate: cannot write to standard output; is the reader gone, or the disk full?");
     }
   }
   if (file) file->commit();
   if (!f.html.empty()) {
     QKV_CHECK(!page.sentences.empty(), kValue, "translate: no sentence to show on {}", f.html);
     io::write_file_atomically(f.html, explain::attention_page(page));
-    fmt::print(stderr, "attention of {} sentence{}: open {} in a browser\n", page.sentences.size(), page.sentences.size() == 1 ? "" : "s", f.html);
+    fmt::print(stderr, "attention of {} sentence{}: open {} in a browser\n", page.sentences.size(),
+               page.sentences.size() == 1 ? "" : "s", f.html);
   }
 }
 
@@ -72,22 +79,37 @@ void add_translate_command(CLI::App& app) {
   CLI::App* cmd = app.add_subcommand("translate", "translate lines: standard input to standard output");
   auto f = std::make_shared<Flags>();
   decode::SearchOptions& search = f->translate.search;
-  cmd->add_option("-m,--model", f->model, "model directory, or run directory of qkv train translate")->capture_default_str();
+  cmd->add_option("-m,--model", f->model, "model directory, or run directory of qkv train translate")
+      ->capture_default_str();
   cmd->add_option("-i,--input", f->input, "source lines (default: standard input)");
   cmd->add_option("-o,--output", f->output, "translations (default: standard output)");
-  cmd->add_option("--beam,--beam-size", search.beam_size, "hypotheses kept at each step; 1 is greedy")->capture_default_str()->check(CLI::Range(1, 1000));
-  cmd->add_option("--nbest,--n-best", f->show.n_best, "translations of each line, best first, as: line ||| text ||| score")->check(CLI::Range(1, 1000));
-  cmd->add_option("--length-penalty", search.length_penalty, "alpha: 0 prefers short, 1 is the mean over tokens")->capture_default_str();
-  cmd->add_option("--length-penalty-kind", f->penalty, "length: length^alpha; gnmt: ((5 + length) / 6)^alpha")->capture_default_str();
-  cmd->add_option("--coverage-penalty", search.coverage_penalty, "beta: cost of source tokens that nothing looked at")->capture_default_str();
+  cmd->add_option("--beam,--beam-size", search.beam_size, "hypotheses kept at each step; 1 is greedy")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  cmd->add_option("--nbest,--n-best", f->show.n_best,
+                  "translations of each line, best first, as: line ||| text ||| score")
+      ->check(CLI::Range(1, 1000));
+  cmd->add_option("--length-penalty", search.length_penalty,
+                  "alpha: 0 prefers short, 1 is the mean over tokens")
+      ->capture_default_str();
+  cmd->add_option("--length-penalty-kind", f->penalty, "length: length^alpha; gnmt: ((5 + length) / 6)^alpha")
+      ->capture_default_str();
+  cmd->add_option("--coverage-penalty", search.coverage_penalty,
+                  "beta: cost of source tokens that nothing looked at")
+      ->capture_default_str();
   cmd->add_option("--min-length", search.min_length, "least tokens of a translation")->capture_default_str();
   cmd->add_option("--max-length", search.max_length, "most tokens of a translation")->capture_default_str();
-  cmd->add_option("--patience", search.patience, "finished hypotheses to wait for, in beams")->capture_default_str();
+  cmd->add_option("--patience", search.patience, "finished hypotheses to wait for, in beams")
+      ->capture_default_str();
   cmd->add_option("-p,--prefix", f->prefix, "what every translation begins with");
-  cmd->add_option("-b,--batch-size", f->translate.batch_sentences, "sentences searched together: speed and memory, never the output")->capture_default_str();
-  cmd->add_option("--dtype", f->dtype, "bf16, f32, or auto: bf16 where the CPU has a unit for it")->capture_default_str();
+  cmd->add_option("-b,--batch-size", f->translate.batch_sentences,
+                  "sentences searched together: speed and memory, never the output")
+      ->capture_default_str();
+  cmd->add_option("--dtype", f->dtype, "bf16, f32, or auto: bf16 where the CPU has a unit for it")
+      ->capture_default_str();
   cmd->add_flag("--scores", f->show.scores, "print each translation's score: text TAB score");
-  cmd->add_flag("--align,--alignment", f->show.align, "print alignments as source-target pairs; on a terminal, draw them");
+  cmd->add_flag("--align,--alignment", f->show.align,
+                "print alignments as source-target pairs; on a terminal, draw them");
   cmd->add_flag("--draw", f->draw, "draw alignments, terminal or not");
   cmd->add_option("--html", f->html, "write a page that shows what every layer and head looked at");
   cmd->add_flag("--json", f->show.json, "one JSON object a line");

@@ -24,8 +24,8 @@ void KvCache::append(const Segments& rows, const Tensor& k, const Tensor& v) {
   QKV_CHECK(rows.size() == size(), kShape, "kv cache: {} sequences, rows for {}", size(), rows.size());
   QKV_CHECK(k.dtype() == dtype_ && v.dtype() == dtype_ && k.size(1) == k_width_ && v.size(1) == v_width_ &&
                 k.size(0) == rows.n_tokens() && v.size(0) == rows.n_tokens(),
-            kShape, "kv cache: keys {} and values {} do not fit [{}, {}] and [{}, {}]", k.shape().str(), v.shape().str(),
-            rows.n_tokens(), k_width_, rows.n_tokens(), v_width_);
+            kShape, "kv cache: keys {} and values {} do not fit [{}, {}] and [{}, {}]", k.shape().str(),
+            v.shape().str(), rows.n_tokens(), k_width_, rows.n_tokens(), v_width_);
   const int64_t element = size_of(dtype_), width = k_width_ + v_width_;
   const Tensor k_kept = k.contiguous(), v_kept = v.contiguous();
   const std::byte* k_rows = k_kept.bytes();
@@ -41,7 +41,8 @@ void KvCache::append(const Segments& rows, const Tensor& k, const Tensor& v) {
       std::byte* row = sequence.rows.bytes() + (sequence.length + i) * width * element;
       const int64_t from = rows.begin(s) + i;
       std::memcpy(row, k_rows + from * k_width_ * element, static_cast<size_t>(k_width_ * element));
-      std::memcpy(row + k_width_ * element, v_rows + from * v_width_ * element, static_cast<size_t>(v_width_ * element));
+      std::memcpy(row + k_width_ * element, v_rows + from * v_width_ * element,
+                  static_cast<size_t>(v_width_ * element));
     }
     sequence.length = length;
   }
@@ -55,7 +56,8 @@ void KvCache::select(std::span<const int32_t> parents) {
     QKV_CHECK(parent >= 0 && parent < size(), kValue, "kv cache: parent {} of {} sequences", parent, size());
     Sequence sequence = sequences_[parent];
     if (taken[parent] && sequence.rows.defined())
-      sequence.rows = copy_rows(sequence.rows, sequence.length, sequence.rows.size(0), k_width_ + v_width_, dtype_);
+      sequence.rows =
+          copy_rows(sequence.rows, sequence.length, sequence.rows.size(0), k_width_ + v_width_, dtype_);
     taken[parent] = true;
     next.push_back(std::move(sequence));
   }
@@ -68,8 +70,11 @@ std::vector<KeyValueSpan> KvCache::spans() const {
   out.reserve(sequences_.size());
   for (const Sequence& s : sequences_) {
     const std::byte* rows = s.rows.defined() ? s.rows.bytes() : nullptr;
-    out.push_back({.k = rows, .v = rows == nullptr ? nullptr : rows + k_width_ * element, .kv_len = s.length,
-                   .k_row_stride = width, .v_row_stride = width});
+    out.push_back({.k = rows,
+                   .v = rows == nullptr ? nullptr : rows + k_width_ * element,
+                   .kv_len = s.length,
+                   .k_row_stride = width,
+                   .v_row_stride = width});
   }
   return out;
 }

@@ -10,7 +10,8 @@
 
 namespace qkv {
 
-/// One block of rows a sequence: k [length, k_width] and v [length, v_width] side by side, in blocks that double when full.
+/// One block of rows a sequence: k [length, k_width] and v [length, v_width] side by side, in blocks that
+/// double when full.
 class KvCache {
  public:
   KvCache() = default;
@@ -18,8 +19,8 @@ class KvCache {
 
   /// Appends the rows of each sequence. k [n_tokens, k_width], v [n_tokens, v_width]; rows.size() == size().
   void append(const Segments& rows, const Tensor& k, const Tensor& v);
-  /// Sequence r becomes a copy of what sequence parents[r] was; sequences that are nobody's parent are let go. A block is copied
-  /// only for its second child and later.
+  /// Sequence r becomes a copy of what sequence parents[r] was; sequences that are nobody's parent are let
+  /// go. A block is copied only for its second child and later.
   void select(std::span<const int32_t> parents);
 
   int64_t size() const { return static_cast<int64_t>(sequences_.size()); }

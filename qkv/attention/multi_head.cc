@@ -12,14 +12,21 @@ MultiHeadAttention::MultiHeadAttention(ParameterSet& set, const std::string& nam
       score_(make_score(c.score, set, name + ".score", heads_)) {}
 
 AttentionOptions MultiHeadAttention::options(const std::vector<RulePtr>& rules, Probe* probe) const {
-  return {.heads = heads_, .score = score_, .rules = rules, .probe = probe, .site = config_.site, .layer = config_.layer};
+  return {.heads = heads_,
+          .score = score_,
+          .rules = rules,
+          .probe = probe,
+          .site = config_.site,
+          .layer = config_.layer};
 }
 
-Var MultiHeadAttention::operator()(Pass& pass, const Var& x, const Segments& queries, const Var& memory, const Segments& keys,
-                                   const std::vector<RulePtr>& rules, Probe* probe) const {
+Var MultiHeadAttention::operator()(Pass& pass, const Var& x, const Segments& queries, const Var& memory,
+                                   const Segments& keys, const std::vector<RulePtr>& rules,
+                                   Probe* probe) const {
   AttentionOptions o = options(rules, probe);
   const RandomKey key = pass.next_key();
-  if (const double p = pass.rate(config_.dropout); p > 0) o.dropout = {.key = key, .threshold = kernels::Dropout::threshold_of(p)};
+  if (const double p = pass.rate(config_.dropout); p > 0)
+    o.dropout = {.key = key, .threshold = kernels::Dropout::threshold_of(p)};
   return wo_(attention(wq_(x), wk_(memory), wv_(memory), queries, keys, o));
 }
 
@@ -27,13 +34,14 @@ void MultiHeadAttention::remember(const Var& memory, const Segments& keys, KvCac
   cache.append(keys, score_->prepare_keys(wk_(memory), heads_).value(), wv_(memory).value());
 }
 
-Var MultiHeadAttention::attend(const Var& x, const Segments& queries, const KvCache& cache, const std::vector<RulePtr>& rules,
-                               Probe* probe) const {
+Var MultiHeadAttention::attend(const Var& x, const Segments& queries, const KvCache& cache,
+                               const std::vector<RulePtr>& rules, Probe* probe) const {
   return wo_(Var(attention_cached(wq_(x).value(), queries, cache.spans(), x.dtype(), options(rules, probe))));
 }
 
 KvCache MultiHeadAttention::make_cache(DType dtype, int64_t n_sequences) const {
-  return KvCache(n_sequences, heads_.kv_heads() * score_->pairing(heads_).width, heads_.kv_heads() * heads_.value_width(), dtype);
+  return KvCache(n_sequences, heads_.kv_heads() * score_->pairing(heads_).width,
+                 heads_.kv_heads() * heads_.value_width(), dtype);
 }
 
 }  // namespace qkv

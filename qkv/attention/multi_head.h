@@ -22,20 +22,23 @@ struct MultiHeadConfig {
 };
 
 /// MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V).
-/// Vaswani et al. 2017, section 3.2.2. Parameters <name>.{q,k,v,out}_proj.{weight,bias} and the score's <name>.score.*:
-/// wq [n_heads * d_k, d_model], wk [n_kv_heads * d_k, d_model], wv [n_kv_heads * d_v, d_model], wo [d_model, n_heads * d_v].
+/// Vaswani et al. 2017, section 3.2.2. Parameters <name>.{q,k,v,out}_proj.{weight,bias} and the score's
+/// <name>.score.*: wq [n_heads * d_k, d_model], wk [n_kv_heads * d_k, d_model], wv [n_kv_heads * d_v,
+/// d_model], wo [d_model, n_heads * d_v].
 class MultiHeadAttention {
  public:
   MultiHeadAttention(ParameterSet& set, const std::string& name, const MultiHeadConfig& config);
 
-  /// x [n_q_tokens, d_model] attends to memory [n_kv_tokens, d_model] (itself, for self-attention) -> [n_q_tokens, d_model]
+  /// x [n_q_tokens, d_model] attends to memory [n_kv_tokens, d_model] (itself, for self-attention) ->
+  /// [n_q_tokens, d_model]
   Var operator()(Pass& pass, const Var& x, const Segments& queries, const Var& memory, const Segments& keys,
                  const std::vector<RulePtr>& rules, Probe* probe) const;
 
   /// The same in two halves, for running: keys and values of `memory` are appended to the cache ...
   void remember(const Var& memory, const Segments& keys, KvCache& cache) const;
   /// ... and x attends to all that the cache holds: sequence b of `queries` to sequence b of the cache.
-  Var attend(const Var& x, const Segments& queries, const KvCache& cache, const std::vector<RulePtr>& rules, Probe* probe) const;
+  Var attend(const Var& x, const Segments& queries, const KvCache& cache, const std::vector<RulePtr>& rules,
+             Probe* probe) const;
   KvCache make_cache(DType dtype, int64_t n_sequences) const;
 
  private:

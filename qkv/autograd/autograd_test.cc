@@ -15,7 +15,8 @@ namespace {
 
 using kernels::Activation;
 
-ParameterPtr parameter(const std::string& name, const Shape& shape, uint64_t seed, DType dtype = DType::kF64) {
+ParameterPtr parameter(const std::string& name, const Shape& shape, uint64_t seed,
+                       DType dtype = DType::kF64) {
   return std::make_shared<Parameter>(name, random_tensor(shape, seed, dtype));
 }
 
@@ -42,10 +43,13 @@ TEST(NoGradMode, RecordsNothing) {
 }
 
 TEST(Gradients, OfLinearWithEveryActivation) {
-  for (Activation f : {Activation::kNone, Activation::kRelu, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu, Activation::kTanh})
+  for (Activation f : {Activation::kNone, Activation::kRelu, Activation::kGelu, Activation::kGeluTanh,
+                       Activation::kSilu, Activation::kTanh})
     for (auto [n, in, out] : {std::array<int64_t, 3>{5, 7, 3}, {1, 1, 1}, {0, 4, 2}, {3, 17, 33}}) {
       const auto w = parameter("w", {out, in}, 1), b = parameter("b", {out}, 2);
-      EXPECT_EQ(gradcheck([&](const auto& v) { return linear(v[0], w, b, f); }, {random_tensor({n, in}, 3)}, {w, b}), "");
+      EXPECT_EQ(gradcheck([&](const auto& v) { return linear(v[0], w, b, f); }, {random_tensor({n, in}, 3)},
+                          {w, b}),
+                "");
     }
 }
 
@@ -55,7 +59,8 @@ TEST(Gradients, OfElementwiseOperations) {
   EXPECT_EQ(gradcheck([](const auto& v) { return multiply(v[0], v[1]); }, {a, b}), "");
   EXPECT_EQ(gradcheck([](const auto& v) { return scale(v[0], -1.5); }, {a}), "");
   EXPECT_EQ(gradcheck([](const auto& v) { return columns(v[0], 1, 4); }, {a}), "");
-  for (Activation f : {Activation::kRelu, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu, Activation::kTanh})
+  for (Activation f :
+       {Activation::kRelu, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu, Activation::kTanh})
     EXPECT_EQ(gradcheck([f](const auto& v) { return activate(v[0], f); }, {a}), "");
 }
 
@@ -84,7 +89,9 @@ TEST(Gradients, OfNorms) {
   for (auto [n, d] : {std::array<int64_t, 2>{3, 8}, {1, 2}, {5, 17}, {300, 3}}) {
     const auto gamma = parameter("gamma", {d}, 4), beta = parameter("beta", {d}, 5);
     const Tensor x = random_tensor({n, d}, 6);
-    EXPECT_EQ(gradcheck([&](const auto& v) { return layer_norm(v[0], gamma, beta, 1e-5); }, {x}, {gamma, beta}), "");
+    EXPECT_EQ(
+        gradcheck([&](const auto& v) { return layer_norm(v[0], gamma, beta, 1e-5); }, {x}, {gamma, beta}),
+        "");
     EXPECT_EQ(gradcheck([&](const auto& v) { return rms_norm(v[0], gamma, 1e-6); }, {x}, {gamma}), "");
     EXPECT_EQ(gradcheck([&](const auto& v) { return softmax(v[0]); }, {x}), "");
   }
@@ -92,8 +99,12 @@ TEST(Gradients, OfNorms) {
 
 TEST(Gradients, OfEmbeddingsWithRepeatedIds) {
   const auto table = parameter("table", {6, 5}, 7), positions = parameter("positions", {4, 5}, 8);
-  EXPECT_EQ(gradcheck([&](const auto&) { return embedding({1, 3, 1, 5}, table, 2.5, {0, 1, 2, 0}, positions, DType::kF64); }, {},
-                      {table, positions}), "");
+  EXPECT_EQ(gradcheck(
+                [&](const auto&) {
+                  return embedding({1, 3, 1, 5}, table, 2.5, {0, 1, 2, 0}, positions, DType::kF64);
+                },
+                {}, {table, positions}),
+            "");
 }
 
 TEST(Embedding, AnIdOutsideTheTableIsNamed) {
@@ -112,7 +123,8 @@ TEST(Gradients, OfCrossEntropyFromHiddenStates) {
       const auto w = parameter("w", {vocab, d}, 1), b = parameter("b", {vocab}, 2);
       std::vector<int32_t> targets;
       for (int64_t i = 0; i < n; ++i) targets.push_back(static_cast<int32_t>(i * 3 % vocab));
-      // The gradients are made for a seed of 1, so the check's weight must be 1: scale the loss by hand instead.
+      // The gradients are made for a seed of 1, so the check's weight must be 1: scale the loss by hand
+      // instead.
       const Tensor hidden = random_tensor({n, d}, 3);
       const Var h(hidden, true);
       const CrossEntropy ce = cross_entropy(h, w, b, targets, smoothing, 0.5);
@@ -196,7 +208,8 @@ TEST(Gradients, HaveTheSameBitsOnOneThreadAndMany) {
   const auto run = [](int team) {
     set_threads(team);
     const auto w = parameter("w", {96, 64}, 1, DType::kF32), b = parameter("b", {96}, 2, DType::kF32);
-    const auto gamma = parameter("gamma", {96}, 3, DType::kF32), beta = parameter("beta", {96}, 4, DType::kF32);
+    const auto gamma = parameter("gamma", {96}, 3, DType::kF32),
+               beta = parameter("beta", {96}, 4, DType::kF32);
     const Var x(random_tensor({1300, 64}, 5, DType::kBF16), true);
     backward(layer_norm(linear(x, w, b, Activation::kRelu), gamma, beta, 1e-5));
     std::vector<double> all = w->grad().values();

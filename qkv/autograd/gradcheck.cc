@@ -52,16 +52,20 @@ std::string gradcheck(const std::function<Var(const std::vector<Var>&)>& f, cons
       touched();
       const double expected = (up - down) / (2 * options.eps);
       if (!(std::abs(got[i] - expected) <= options.absolute + options.relative * std::abs(expected)))
-        return fmt::format("{}: element {} of {}: gradient {}, finite difference {}", label, i, t.shape().str(), got[i], expected);
+        return fmt::format("{}: element {} of {}: gradient {}, finite difference {}", label, i,
+                           t.shape().str(), got[i], expected);
     }
     return "";
   };
   for (size_t i = 0; i < vars.size(); ++i) {
-    const std::vector<double> got = vars[i].grad().defined() ? vars[i].grad().values() : std::vector<double>(inputs[i].numel(), 0);
+    const std::vector<double> got =
+        vars[i].grad().defined() ? vars[i].grad().values() : std::vector<double>(inputs[i].numel(), 0);
     if (std::string bad = check(fmt::format("input {}", i), inputs[i], got, [] {}); !bad.empty()) return bad;
   }
   for (const ParameterPtr& p : parameters)
-    if (std::string bad = check(p->name(), p->value(), p->grad().values(), [&] { p->value_changed(); }); !bad.empty()) return bad;
+    if (std::string bad = check(p->name(), p->value(), p->grad().values(), [&] { p->value_changed(); });
+        !bad.empty())
+      return bad;
   return "";
 }
 

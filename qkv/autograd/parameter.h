@@ -1,5 +1,6 @@
 #pragma once
-// A trainable matrix, vector or table: its master value, its gradient, and the packed copies that products use.
+// A trainable matrix, vector or table: its master value, its gradient, and the packed copies that products
+// use.
 
 #include <memory>
 #include <string>
@@ -9,8 +10,8 @@
 
 namespace qkv {
 
-/// Modules hold parameters by shared_ptr; tying two weights is holding the same one. The value has the accumulator's dtype
-/// (f32, or f64 in gradient checks) whatever dtype the activations have.
+/// Modules hold parameters by shared_ptr; tying two weights is holding the same one. The value has the
+/// accumulator's dtype (f32, or f64 in gradient checks) whatever dtype the activations have.
 class Parameter {
  public:
   Parameter(std::string name, Tensor value) : name_(std::move(name)), value_(std::move(value)) {}
@@ -28,7 +29,8 @@ class Parameter {
   bool has_grad() const { return grad_.defined(); }
   void zero_grad();
 
-  /// value [n, k] as the right operand of y = x W^T (forward) and of dx = dy W (backward), packed once per change.
+  /// value [n, k] as the right operand of y = x W^T (forward) and of dx = dy W (backward), packed once per
+  /// change.
   const PackedMatrix& packed_transposed(DType compute);
   const PackedMatrix& packed(DType compute);
 

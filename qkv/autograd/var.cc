@@ -40,8 +40,8 @@ Var::Node::~Node() {
 void Var::add_grad(const Tensor& g) const {
   if (!requires_grad()) return;
   QKV_CHECK(g.shape() == node_->value.shape() && g.dtype() == node_->value.dtype(), kInternal,
-            "backward: gradient {} {} for a value {} {}", g.shape().str(), name(g.dtype()), node_->value.shape().str(),
-            name(node_->value.dtype()));
+            "backward: gradient {} {} for a value {} {}", g.shape().str(), name(g.dtype()),
+            node_->value.shape().str(), name(node_->value.dtype()));
   if (!node_->grad.defined()) {
     node_->grad = g;
     return;
@@ -73,8 +73,8 @@ void backward(const Var& root, Tensor seed) {
   QKV_CHECK(root.requires_grad(), kValue, "backward: nothing here requires a gradient");
   if (!seed.defined()) seed = Tensor::full(root.value().shape(), root.dtype(), 1);
   root.add_grad(seed);
-  // Reachable operations, newest first. An operation is newer than its inputs, so by the time one is taken all of its
-  // gradient has arrived.
+  // Reachable operations, newest first. An operation is newer than its inputs, so by the time one is taken
+  // all of its gradient has arrived.
   std::map<int64_t, Var, std::greater<>> pending;
   pending.emplace(root.node_->order, root);
   while (!pending.empty()) {

@@ -1,6 +1,7 @@
 #pragma once
-// Reverse-mode differentiation. An operation computes its value at once and, while gradients are on, records how to pass a
-// gradient on to its inputs. backward() walks the record from the newest operation to the oldest.
+// Reverse-mode differentiation. An operation computes its value at once and, while gradients are on, records
+// how to pass a gradient on to its inputs. backward() walks the record from the newest operation to the
+// oldest.
 
 #include <functional>
 #include <memory>
@@ -24,16 +25,16 @@ class Var {
 
   /// The gradient after backward(); undefined if none arrived.
   const Tensor& grad() const { return node_->grad; }
-  /// Adds g to this Var's gradient; keeps g itself when it is the first, so g must not be written to afterwards. Does nothing
-  /// for constants. What backward functions call.
+  /// Adds g to this Var's gradient; keeps g itself when it is the first, so g must not be written to
+  /// afterwards. Does nothing for constants. What backward functions call.
   void add_grad(const Tensor& g) const;
   /// Replaces the gradient, for starting a walk from several Vars.
   void set_grad(Tensor g) const { node_->grad = std::move(g); }
 
   using Backward = std::function<void(const Tensor& grad)>;
-  /// An operation's result. `backward` receives the result's gradient and calls add_grad on the inputs (which it captures);
-  /// it is kept only while gradients are on and `differentiable` (some input requires a gradient or some parameter is
-  /// trainable).
+  /// An operation's result. `backward` receives the result's gradient and calls add_grad on the inputs (which
+  /// it captures); it is kept only while gradients are on and `differentiable` (some input requires a
+  /// gradient or some parameter is trainable).
   static Var result(Tensor value, bool differentiable, std::vector<Var> inputs, Backward backward);
 
  private:
@@ -49,8 +50,9 @@ class Var {
   std::shared_ptr<Node> node_;
 };
 
-/// Walks from `root`, whose gradient is `seed` (undefined: ones). Values and closures are let go as the walk passes them, so
-/// a tape is walked once. Intermediate gradients are freed; those of Vars made with requires_grad stay.
+/// Walks from `root`, whose gradient is `seed` (undefined: ones). Values and closures are let go as the walk
+/// passes them, so a tape is walked once. Intermediate gradients are freed; those of Vars made with
+/// requires_grad stay.
 void backward(const Var& root, Tensor seed = {});
 
 /// Whether operations record. On by default, per thread.

@@ -41,8 +41,8 @@ TEST(RandomStream, NormalsHaveMeanZeroAndVarianceOne) {
 
 TEST(Bfloat16, RoundsToNearestEven) {
   EXPECT_EQ(float(bfloat16(1.0f)), 1.0f);
-  EXPECT_EQ(float(bfloat16(1.00390625f)), 1.0f);        // half way between 1 and 1.0078125: to even
-  EXPECT_EQ(float(bfloat16(1.01171875f)), 1.015625f);   // half way, upper neighbour is even
+  EXPECT_EQ(float(bfloat16(1.00390625f)), 1.0f);       // half way between 1 and 1.0078125: to even
+  EXPECT_EQ(float(bfloat16(1.01171875f)), 1.015625f);  // half way, upper neighbour is even
   EXPECT_TRUE(std::isnan(float(bfloat16(NAN))));
   EXPECT_TRUE(std::isinf(float(bfloat16(INFINITY))));
 }

@@ -1,5 +1,6 @@
 #pragma once
-// bfloat16: the upper half of a float32. 8 bits of exponent, 7 of fraction, relative rounding error at most 2^-8.
+// bfloat16: the upper half of a float32. 8 bits of exponent, 7 of fraction, relative rounding error at most
+// 2^-8.
 
 #include <bit>
 #include <cstdint>

@@ -14,7 +14,8 @@ namespace qkv {
 template <class T>
 T checked_mul(T a, T b, const char* what) {
   T out;
-  if (__builtin_mul_overflow(a, b, &out)) throw_error(ErrorCode::kFormat, "{}: {} x {} overflows", what, a, b);
+  if (__builtin_mul_overflow(a, b, &out))
+    throw_error(ErrorCode::kFormat, "{}: {} x {} overflows", what, a, b);
   return out;
 }
 
@@ -22,7 +23,8 @@ T checked_mul(T a, T b, const char* what) {
 template <class T>
 T checked_add(T a, T b, const char* what) {
   T out;
-  if (__builtin_add_overflow(a, b, &out)) throw_error(ErrorCode::kFormat, "{}: {} + {} overflows", what, a, b);
+  if (__builtin_add_overflow(a, b, &out))
+    throw_error(ErrorCode::kFormat, "{}: {} + {} overflows", what, a, b);
   return out;
 }
 

@@ -60,7 +60,8 @@ CpuFeatures detect() {
   const auto bit = [](uint32_t word, int n) { return ((word >> n) & 1) != 0; };
 
   f.avx2_fma = ymm && bit(seven.b, 5) && bit(one.c, 12) && bit(one.c, 29);
-  f.avx512 = f.avx2_fma && zmm && bit(seven.b, 16) && bit(seven.b, 30) && bit(seven.b, 17) && bit(seven.b, 31);
+  f.avx512 =
+      f.avx2_fma && zmm && bit(seven.b, 16) && bit(seven.b, 30) && bit(seven.b, 17) && bit(seven.b, 31);
   f.avx512_bf16 = f.avx512 && bit(seven1.a, 5);
   f.avx512_vnni = f.avx512 && bit(seven.c, 11);
   f.avx512_fp16 = f.avx512 && bit(seven.d, 23);
@@ -85,10 +86,14 @@ Isa choose() {
 
 std::string_view name(Isa isa) {
   switch (isa) {
-    case Isa::kRef: return "ref";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512: return "avx512";
-    case Isa::kAmx: return "amx";
+    case Isa::kRef:
+      return "ref";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAmx:
+      return "amx";
   }
   return "?";
 }

@@ -13,13 +13,13 @@ std::string_view name(Isa isa);  // "ref", "avx2", "avx512", "amx"
 
 struct CpuFeatures {
   std::string vendor, model;
-  bool avx2_fma = false;      // AVX2, FMA, F16C, and the OS saves the registers
-  bool avx512 = false;        // F, BW, DQ, VL
+  bool avx2_fma = false;  // AVX2, FMA, F16C, and the OS saves the registers
+  bool avx512 = false;    // F, BW, DQ, VL
   bool avx512_bf16 = false;
-  bool amx_bf16 = false;      // unit present and the kernel gave this process permission to use it
+  bool amx_bf16 = false;  // unit present and the kernel gave this process permission to use it
   bool avx512_vnni = false, avx512_fp16 = false, amx_int8 = false;
-  // Whether vdpbf16ps beats widening to f32 and FMA. On AMD (Zen 4, 5) it does twice the work of an f32 FMA at
-  // the same rate; on Intel it does half of it.
+  // Whether vdpbf16ps beats widening to f32 and FMA. On AMD (Zen 4, 5) it does twice the work of an f32 FMA
+  // at the same rate; on Intel it does half of it.
   bool fast_bf16_dot = false;
 };
 const CpuFeatures& cpu_features();

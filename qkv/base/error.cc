@@ -4,14 +4,22 @@ namespace qkv {
 
 const char* name(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kShape: return "shape";
-    case ErrorCode::kDtype: return "dtype";
-    case ErrorCode::kValue: return "value";
-    case ErrorCode::kUnsupported: return "unsupported";
-    case ErrorCode::kFormat: return "format";
-    case ErrorCode::kIo: return "io";
-    case ErrorCode::kCancelled: return "cancelled";
-    case ErrorCode::kInternal: return "internal";
+    case ErrorCode::kShape:
+      return "shape";
+    case ErrorCode::kDtype:
+      return "dtype";
+    case ErrorCode::kValue:
+      return "value";
+    case ErrorCode::kUnsupported:
+      return "unsupported";
+    case ErrorCode::kFormat:
+      return "format";
+    case ErrorCode::kIo:
+      return "io";
+    case ErrorCode::kCancelled:
+      return "cancelled";
+    case ErrorCode::kInternal:
+      return "internal";
   }
   return "unknown";
 }

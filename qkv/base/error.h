@@ -44,8 +44,8 @@ template <class... Args>
 
 // Checks on arguments, made once where they enter:
 //   QKV_CHECK(k.size(0) == v.size(0), kShape, "attention: k has {} rows, v has {}", ...);
-#define QKV_CHECK(condition, code, ...)                                    \
-  do {                                                                     \
+#define QKV_CHECK(condition, code, ...)                                        \
+  do {                                                                         \
     if (!(condition)) ::qkv::throw_error(::qkv::ErrorCode::code, __VA_ARGS__); \
   } while (0)
 

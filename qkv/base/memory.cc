@@ -22,7 +22,8 @@ constexpr int64_t kHuge = int64_t{2} << 20;
 // the power of two below, at most 25 % too large.
 int64_t capacity_for(int64_t bytes) {
   const int64_t need = round_up(bytes + kTail, 256);
-  const int64_t step = std::max<int64_t>(256, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(need))) / 4);
+  const int64_t step =
+      std::max<int64_t>(256, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(need))) / 4);
   return round_up(need, step);
 }
 

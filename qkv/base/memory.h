@@ -21,7 +21,8 @@ class Buffer {
   int64_t bytes() const { return bytes_; }
 
  private:
-  Buffer(std::byte* data, int64_t bytes, int64_t capacity) : data_(data), bytes_(bytes), capacity_(capacity) {}
+  Buffer(std::byte* data, int64_t bytes, int64_t capacity)
+      : data_(data), bytes_(bytes), capacity_(capacity) {}
   std::byte* data_;
   int64_t bytes_, capacity_;
 };

@@ -10,7 +10,8 @@
 
 namespace qkv {
 
-/// Threads that the next parallel_for uses; set_threads(0) means one per core. QKV_THREADS sets the start value.
+/// Threads that the next parallel_for uses; set_threads(0) means one per core. QKV_THREADS sets the start
+/// value.
 int threads();
 void set_threads(int n);
 
@@ -27,7 +28,7 @@ void parallel_for(int64_t n, int64_t grain, Body&& body) {
     return;
   }
   std::exception_ptr error;
-#pragma omp parallel num_threads(static_cast<int>(team))
+#pragma omp parallel num_threads(static_cast <int>(team))
   {
     const int64_t t = omp_get_thread_num(), count = omp_get_num_threads();
     const int64_t begin = pieces * t / count * grain, end = std::min(n, pieces * (t + 1) / count * grain);
@@ -51,7 +52,7 @@ void parallel_items(int64_t n, Body&& body) {
     return;
   }
   std::exception_ptr error;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast<int>(team))
+#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast <int>(team))
   for (int64_t i = 0; i < n; ++i) {
     try {
       body(i);

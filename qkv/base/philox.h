@@ -43,9 +43,9 @@ class RandomStream {
   static constexpr uint32_t min() { return 0; }
   static constexpr uint32_t max() { return 0xffffffffu; }
   uint32_t operator()();
-  double uniform();                  // [0, 1), 53 bits
-  double normal();                   // mean 0, variance 1 (Box-Muller)
-  uint64_t below(uint64_t bound);    // 0 .. bound - 1 without bias; bound > 0
+  double uniform();                // [0, 1), 53 bits
+  double normal();                 // mean 0, variance 1 (Box-Muller)
+  uint64_t below(uint64_t bound);  // 0 .. bound - 1 without bias; bound > 0
 
  private:
   RandomKey key_;

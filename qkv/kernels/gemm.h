@@ -3,11 +3,12 @@
 //
 // Forward  Y [m, n]  = X [m, k]  W^T        : B = W^T, pack once per weight update
 // Backward dX [m, k] = dY [m, n] W          : B = W, pack once per weight update
-// Backward dW [n, k] += dY^T X              : A = dY^T by transpose(), B = X packed per block of rows, accumulate
+// Backward dW [n, k] += dY^T X              : A = dY^T by transpose(), B = X packed per block of rows,
+// accumulate
 //
-// Each element of C is one sum over k in a fixed order that depends on k alone: not on m, not on which rows or
-// columns are computed together. So a row's result does not depend on what else is in the batch, and splitting
-// m or n over threads changes no bit.
+// Each element of C is one sum over k in a fixed order that depends on k alone: not on m, not on which rows
+// or columns are computed together. So a row's result does not depend on what else is in the batch, and
+// splitting m or n over threads changes no bit.
 
 #include <cstdint>
 
@@ -18,10 +19,10 @@ namespace qkv::kernels {
 /// Applied elementwise to x = a b + bias.
 enum class Activation : uint8_t {
   kNone,
-  kRelu,  // max(x, 0)
-  kGelu,  // x Phi(x), exact (erf)
+  kRelu,      // max(x, 0)
+  kGelu,      // x Phi(x), exact (erf)
   kGeluTanh,  // its tanh approximation (GPT-2's gelu_new)
-  kSilu,  // x sigmoid(x), also called swish
+  kSilu,      // x sigmoid(x), also called swish
   kTanh,
 };
 
@@ -33,38 +34,41 @@ struct PackB {
   const void* src = nullptr;
   bool src_is_t = false;
   int64_t row_stride = 0, col_stride = 0;
-  void* dst = nullptr;                  // packed_bytes(k, n) bytes, 64-byte aligned
-  int64_t n_begin = 0, n_end = 0;       // the columns to pack; n_begin a multiple of block_n, n_end too or == n
+  void* dst = nullptr;             // packed_bytes(k, n) bytes, 64-byte aligned
+  int64_t n_begin = 0, n_end = 0;  // the columns to pack; n_begin a multiple of block_n, n_end too or == n
 };
 
 template <class T>
 struct Gemm {
   int64_t m = 0, n = 0, k = 0;
-  const T* a = nullptr;                 // [m, k], rows lda apart
+  const T* a = nullptr;  // [m, k], rows lda apart
   int64_t lda = 0;
-  const void* b = nullptr;              // packed [k, n]
-  int64_t n_begin = 0, n_end = 0;       // the columns of C to compute; n_begin a multiple of block_n, n_end too or == n
+  const void* b = nullptr;  // packed [k, n]
+  int64_t n_begin = 0,
+          n_end = 0;  // the columns of C to compute; n_begin a multiple of block_n, n_end too or == n
   int64_t ldc = 0;
   // C, bias and pre point at column 0 of the whole matrix, whatever n_begin is.
-  T* c = nullptr;                       // exactly one of c and c_acc is set:
-  accumulator_t<T>* c_acc = nullptr;    //   c rounds to T, c_acc keeps the accumulator's type
-  bool accumulate = false;              // c_acc += instead of =; no bias, no activation then
+  T* c = nullptr;                          // exactly one of c and c_acc is set:
+  accumulator_t<T>* c_acc = nullptr;       //   c rounds to T, c_acc keeps the accumulator's type
+  bool accumulate = false;                 // c_acc += instead of =; no bias, no activation then
   const accumulator_t<T>* bias = nullptr;  // [n] or none
   Activation activation = Activation::kNone;
-  T* pre = nullptr;                     // [m, n], rows ldc apart, or none: a b + bias before the activation
+  T* pre = nullptr;  // [m, n], rows ldc apart, or none: a b + bias before the activation
 };
 
 template <class T>
 struct GemmKernels {
-  // Granularity for splitting: rows of C by any number (best in multiples of block_m), columns in multiples of block_n.
+  // Granularity for splitting: rows of C by any number (best in multiples of block_m), columns in multiples
+  // of block_n.
   int64_t block_m = 1, block_n = 1;
   int64_t (*packed_bytes)(int64_t k, int64_t n) noexcept = nullptr;
   void (*pack_b)(const PackB<T>& args) noexcept = nullptr;
-  /// Any m >= 0, n >= 0, k >= 0 (k = 0 gives the bias alone). Reads no byte outside a's rows. An element of A or
-  /// B that is NaN or infinite reaches only its own row or column of C.
+  /// Any m >= 0, n >= 0, k >= 0 (k = 0 gives the bias alone). Reads no byte outside a's rows. An element of A
+  /// or B that is NaN or infinite reaches only its own row or column of C.
   void (*run)(const Gemm<T>& args) noexcept = nullptr;
   /// dst[c * ldd + r] = src[r * lds + c] for r < rows, c < cols.
-  void (*transpose)(int64_t rows, int64_t cols, const T* src, int64_t lds, T* dst, int64_t ldd) noexcept = nullptr;
+  void (*transpose)(int64_t rows, int64_t cols, const T* src, int64_t lds, T* dst,
+                    int64_t ldd) noexcept = nullptr;
 };
 
 }  // namespace qkv::kernels

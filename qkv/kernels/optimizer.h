@@ -5,18 +5,21 @@
 
 namespace qkv::kernels {
 
-/// Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), arXiv:1711.05101, algorithm 2, with the bias
-/// corrections folded into two numbers. g' = grad_scale * g (clipping and averaging in the same pass);
+/// Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), arXiv:1711.05101, algorithm 2, with
+/// the bias corrections folded into two numbers. g' = grad_scale * g (clipping and averaging in the same
+/// pass);
 ///   m = beta1 m + (1 - beta1) g',  v = beta2 v + (1 - beta2) g'^2
 ///   w = w - lr * (m / bias1 / (sqrt(v / bias2) + eps) + decay * w)
-/// bias1 = 1 - beta1^t, bias2 = 1 - beta2^t, t counted from 1. decay = 0 is Adam (Kingma and Ba 2015, arXiv:1412.6980).
+/// bias1 = 1 - beta1^t, bias2 = 1 - beta2^t, t counted from 1. decay = 0 is Adam (Kingma and Ba 2015,
+/// arXiv:1412.6980).
 struct AdamW {
   float lr = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, decay = 0, bias1 = 1, bias2 = 1, grad_scale = 1;
 };
 
 struct OptimizerKernels {
   /// One pass over n elements of weights, moments and gradients; w, m and v are updated in place.
-  void (*adamw)(int64_t n, const AdamW& options, const float* g, float* w, float* m, float* v) noexcept = nullptr;
+  void (*adamw)(int64_t n, const AdamW& options, const float* g, float* w, float* m,
+                float* v) noexcept = nullptr;
   /// Sum of squares in double, order fixed by n.
   double (*sum_squares)(int64_t n, const float* x) noexcept = nullptr;
   /// y += factor * x: averaging checkpoints, accumulating gradients.

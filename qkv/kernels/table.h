@@ -32,11 +32,21 @@ struct Table {
   KernelsFor<bfloat16> bf16;
   OptimizerKernels optimizer;
 
-  template <class T> const KernelsFor<T>& of() const;
+  template <class T>
+  const KernelsFor<T>& of() const;
 };
-template <> inline const KernelsFor<double>& Table::of<double>() const { return f64; }
-template <> inline const KernelsFor<float>& Table::of<float>() const { return f32; }
-template <> inline const KernelsFor<bfloat16>& Table::of<bfloat16>() const { return bf16; }
+template <>
+inline const KernelsFor<double>& Table::of<double>() const {
+  return f64;
+}
+template <>
+inline const KernelsFor<float>& Table::of<float>() const {
+  return f32;
+}
+template <>
+inline const KernelsFor<bfloat16>& Table::of<bfloat16>() const {
+  return bf16;
+}
 
 /// The table of the family in use, qkv::isa(). Made once.
 const Table& table();
@@ -47,10 +57,14 @@ const Table& table_for(Isa isa);
 template <class F>
 decltype(auto) visit_dtype(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::kF64: return f(double{});
-    case DType::kF32: return f(float{});
-    case DType::kBF16: return f(bfloat16{});
-    default: throw_error(ErrorCode::kDtype, "{} is not a type of activations (f64, f32, bf16)", name(dtype));
+    case DType::kF64:
+      return f(double{});
+    case DType::kF32:
+      return f(float{});
+    case DType::kBF16:
+      return f(bfloat16{});
+    default:
+      throw_error(ErrorCode::kDtype, "{} is not a type of activations (f64, f32, bf16)", name(dtype));
   }
 }
 

@@ -1,7 +1,8 @@
 #pragma once
-// GPT-2: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), section 2.3, which refers for the rest to
-// Radford et al., "Improving Language Understanding by Generative Pre-Training" (2018). A decoder-only Transformer: pre-norm, a
-// norm after the last block, learned positions, GELU, output tied to the embedding.
+// GPT-2: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), section 2.3, which
+// refers for the rest to Radford et al., "Improving Language Understanding by Generative Pre-Training"
+// (2018). A decoder-only Transformer: pre-norm, a norm after the last block, learned positions, GELU, output
+// tied to the embedding.
 
 #include <vector>
 
@@ -37,8 +38,10 @@ class Gpt2 {
   explicit Gpt2(const Gpt2Config& config, std::optional<uint64_t> seed, DType dtype = DType::kF32);
   const ParameterSet& parameters() const { return set_; }
 
-  /// ids of packed texts -> hidden [n_tokens, d_model], after the last norm; logits are hidden times embedding()^T.
-  Var operator()(Pass& pass, const std::vector<int32_t>& ids, const Segments& text, Probe* probe = nullptr) const;
+  /// ids of packed texts -> hidden [n_tokens, d_model], after the last norm; logits are hidden times
+  /// embedding()^T.
+  Var operator()(Pass& pass, const std::vector<int32_t>& ids, const Segments& text,
+                 Probe* probe = nullptr) const;
   const ParameterPtr& embedding() const { return tokens_; }
 
  private:

@@ -9,18 +9,28 @@
 namespace qkv {
 namespace {
 
-MultiHeadConfig attention_config(const TransformerConfig& c, const std::string& score, const std::string& site, int64_t layer) {
-  return {.d_model = c.d_model, .n_heads = c.n_heads, .n_kv_heads = c.kv_heads(), .d_k = c.key_width(), .d_v = c.value_width(),
-          .score = score, .dropout = c.attention_dropout, .site = site, .layer = layer};
+MultiHeadConfig attention_config(const TransformerConfig& c, const std::string& score,
+                                 const std::string& site, int64_t layer) {
+  return {.d_model = c.d_model,
+          .n_heads = c.n_heads,
+          .n_kv_heads = c.kv_heads(),
+          .d_k = c.key_width(),
+          .d_v = c.value_width(),
+          .score = score,
+          .dropout = c.attention_dropout,
+          .site = site,
+          .layer = layer};
 }
 
 FeedForward make_feed_forward(ParameterSet& set, const std::string& name, const TransformerConfig& c) {
-  return FeedForward(set, name + ".fc1", name + ".fc2", c.d_model, c.d_ff, c.activation, c.activation_dropout);
+  return FeedForward(set, name + ".fc1", name + ".fc2", c.d_model, c.d_ff, c.activation,
+                     c.activation_dropout);
 }
 
 }  // namespace
 
-EncoderLayer::EncoderLayer(ParameterSet& set, const std::string& name, const TransformerConfig& c, int64_t layer)
+EncoderLayer::EncoderLayer(ParameterSet& set, const std::string& name, const TransformerConfig& c,
+                           int64_t layer)
     : self_attention_(set, name + ".self_attn", attention_config(c, c.encoder_attention, "encoder", layer)),
       self_attention_residual_(set, name + ".self_attn_layer_norm", c),
       feed_forward_(make_feed_forward(set, name, c)),
@@ -28,11 +38,13 @@ EncoderLayer::EncoderLayer(ParameterSet& set, const std::string& name, const Tra
 
 // 3.1  "The first is a multi-head self-attention mechanism, and the second is a ... feed-forward network."
 Var EncoderLayer::operator()(Pass& pass, const Var& x, const Segments& source, Probe* probe) const {
-  const Var h = self_attention_residual_(pass, x, [&](const Var& y) { return self_attention_(pass, y, source, y, source, {}, probe); });
+  const Var h = self_attention_residual_(
+      pass, x, [&](const Var& y) { return self_attention_(pass, y, source, y, source, {}, probe); });
   return feed_forward_residual_(pass, h, [&](const Var& y) { return feed_forward_(pass, y); });
 }
 
-DecoderLayer::DecoderLayer(ParameterSet& set, const std::string& name, const TransformerConfig& c, int64_t layer)
+DecoderLayer::DecoderLayer(ParameterSet& set, const std::string& name, const TransformerConfig& c,
+                           int64_t layer)
     : self_attention_(set, name + ".self_attn", attention_config(c, c.decoder_attention, "decoder", layer)),
       self_attention_residual_(set, name + ".self_attn_layer_norm", c),
       cross_attention_(set, name + ".encoder_attn", attention_config(c, c.cross_attention, "cross", layer)),
@@ -40,10 +52,10 @@ DecoderLayer::DecoderLayer(ParameterSet& set, const std::string& name, const Tra
       feed_forward_(make_feed_forward(set, name, c)),
       feed_forward_residual_(set, name + ".final_layer_norm", c) {}
 
-// 3.1  The decoder "inserts a third sub-layer, which performs multi-head attention over the output of the encoder stack";
-// 3.2.3  its self-attention is masked "to prevent leftward information flow".
-Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, const Var& memory, const Segments& source,
-                             Probe* probe) const {
+// 3.1  The decoder "inserts a third sub-layer, which performs multi-head attention over the output of the
+// encoder stack"; 3.2.3  its self-attention is masked "to prevent leftward information flow".
+Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, const Var& memory,
+                             const Segments& source, Probe* probe) const {
   const Var h = self_attention_residual_(
       pass, x, [&](const Var& y) { return self_attention_(pass, y, target, y, target, {causal()}, probe); });
   const Var g = cross_attention_residual_(
@@ -52,14 +64,15 @@ Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, c
 }
 
 // The same three sub-layers, with keys and values remembered instead of computed again.
-Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, const Segments& by_sentence, DecoderLayerState& state,
-                             Probe* probe) const {
+Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, const Segments& by_sentence,
+                             DecoderLayerState& state, Probe* probe) const {
   const Var h = self_attention_residual_(pass, x, [&](const Var& y) {
     self_attention_.remember(y, target, state.target);
     return self_attention_.attend(y, target, state.target, {causal()}, probe);
   });
-  const Var g = cross_attention_residual_(
-      pass, h, [&](const Var& y) { return cross_attention_.attend(y, by_sentence, state.source, {}, probe); });
+  const Var g = cross_attention_residual_(pass, h, [&](const Var& y) {
+    return cross_attention_.attend(y, by_sentence, state.source, {}, probe);
+  });
   return feed_forward_residual_(pass, g, [&](const Var& y) { return feed_forward_(pass, y); });
 }
 
@@ -70,16 +83,21 @@ DecoderLayerState DecoderLayer::start(Pass& pass, const Var& memory, const Segme
   return state;
 }
 
-Transformer::Transformer(const TransformerConfig& config, std::optional<uint64_t> seed, DType dtype) : config_(config), set_(seed, dtype) {
+Transformer::Transformer(const TransformerConfig& config, std::optional<uint64_t> seed, DType dtype)
+    : config_(config), set_(seed, dtype) {
   config_.validate();
   const int64_t d = config_.d_model;
-  // 3.4  "In the embedding layers, we multiply those weights by sqrt(d_model)": they start with variance 1 / d_model.
+  // 3.4  "In the embedding layers, we multiply those weights by sqrt(d_model)": they start with variance 1 /
+  // d_model.
   const double deviation = 1 / std::sqrt(static_cast<double>(d));
   if (config_.shared_vocab()) {
-    source_embedding_ = target_embedding_ = set_.normal("model.shared.weight", {config_.vocab_size, d}, deviation);
+    source_embedding_ = target_embedding_ =
+        set_.normal("model.shared.weight", {config_.vocab_size, d}, deviation);
   } else {
-    source_embedding_ = set_.normal("model.encoder.embed_tokens.weight", {config_.source_vocab(), d}, deviation);
-    target_embedding_ = set_.normal("model.decoder.embed_tokens.weight", {config_.target_vocab(), d}, deviation);
+    source_embedding_ =
+        set_.normal("model.encoder.embed_tokens.weight", {config_.source_vocab(), d}, deviation);
+    target_embedding_ =
+        set_.normal("model.decoder.embed_tokens.weight", {config_.target_vocab(), d}, deviation);
   }
   source_positions_ = make_positions("model.encoder.embed_positions.weight");
   target_positions_ = make_positions("model.decoder.embed_positions.weight");
@@ -91,43 +109,49 @@ Transformer::Transformer(const TransformerConfig& config, std::optional<uint64_t
     encoder_norm_.emplace(set_, "model.encoder.layer_norm", d);
     decoder_norm_.emplace(set_, "model.decoder.layer_norm", d);
   }
-  // 3.4  "we share the same weight matrix between the two embedding layers and the pre-softmax linear transformation"
-  output_weight_ = config_.tie_output ? target_embedding_ : set_.xavier_uniform("lm_head.weight", {config_.target_vocab(), d});
+  // 3.4  "we share the same weight matrix between the two embedding layers and the pre-softmax linear
+  // transformation"
+  output_weight_ = config_.tie_output ? target_embedding_
+                                      : set_.xavier_uniform("lm_head.weight", {config_.target_vocab(), d});
   output_bias_ = set_.constant("final_logits_bias", {1, config_.target_vocab()}, 0);
 }
 
 ParameterPtr Transformer::make_positions(const std::string& name) {
   if (config_.learned_positions) return set_.normal(name, {config_.max_len, config_.d_model}, 0.02);
   // Sinusoids are computed, not trained and not saved: they stay outside the set.
-  auto table = std::make_shared<Parameter>(name, sinusoidal_positions(config_.max_len, config_.d_model, set_.dtype()));
+  auto table =
+      std::make_shared<Parameter>(name, sinusoidal_positions(config_.max_len, config_.d_model, set_.dtype()));
   table->set_trainable(false);
   return table;
 }
 
 // 3.5  Positions enter once, here, as vectors added to the embeddings.
-Var Transformer::embed(Pass& pass, const std::vector<int32_t>& ids, const Segments& segments, const ParameterPtr& table,
-                       const ParameterPtr& positions) const {
-  QKV_CHECK(static_cast<int64_t>(ids.size()) == segments.n_tokens(), kShape, "transformer: {} ids, but segments of {} tokens",
-            ids.size(), segments.n_tokens());
+Var Transformer::embed(Pass& pass, const std::vector<int32_t>& ids, const Segments& segments,
+                       const ParameterPtr& table, const ParameterPtr& positions) const {
+  QKV_CHECK(static_cast<int64_t>(ids.size()) == segments.n_tokens(), kShape,
+            "transformer: {} ids, but segments of {} tokens", ids.size(), segments.n_tokens());
   std::vector<int32_t> places;
   places.reserve(ids.size());
   for (int64_t b = 0; b < segments.size(); ++b) {
     const int64_t end = segments.past(b) + segments.length(b);
-    QKV_CHECK(end <= config_.max_len, kValue, "transformer: a sequence of {} tokens; this model has {} positions", end, config_.max_len);
+    QKV_CHECK(end <= config_.max_len, kValue,
+              "transformer: a sequence of {} tokens; this model has {} positions", end, config_.max_len);
     for (int64_t i = segments.past(b); i < end; ++i) places.push_back(static_cast<int32_t>(i));
   }
-  const Var x = embedding(ids, table, std::sqrt(static_cast<double>(config_.d_model)), places, positions, pass.dtype());
+  const Var x =
+      embedding(ids, table, std::sqrt(static_cast<double>(config_.d_model)), places, positions, pass.dtype());
   return dropout(x, pass.rate(config_.dropout), pass.next_key());
 }
 
-Var Transformer::encode(Pass& pass, const std::vector<int32_t>& ids, const Segments& source, Probe* probe) const {
+Var Transformer::encode(Pass& pass, const std::vector<int32_t>& ids, const Segments& source,
+                        Probe* probe) const {
   Var x = embed(pass, ids, source, source_embedding_, source_positions_);
   for (const EncoderLayer& layer : encoder_) x = layer(pass, x, source, probe);
   return encoder_norm_ ? (*encoder_norm_)(x) : x;
 }
 
-Var Transformer::decode(Pass& pass, const std::vector<int32_t>& ids, const Segments& target, const Var& memory,
-                        const Segments& source, Probe* probe) const {
+Var Transformer::decode(Pass& pass, const std::vector<int32_t>& ids, const Segments& target,
+                        const Var& memory, const Segments& source, Probe* probe) const {
   Var x = embed(pass, ids, target, target_embedding_, target_positions_);
   for (const DecoderLayer& layer : decoder_) x = layer(pass, x, target, memory, source, probe);
   return decoder_norm_ ? (*decoder_norm_)(x) : x;
@@ -147,7 +171,8 @@ void Transformer::select(DecoderState& state, const std::vector<int32_t>& parent
   std::vector<int64_t> past_of_row;
   for (int32_t parent : parents) {
     const int32_t sentence = state.sentence_of_row[parent];
-    QKV_CHECK(kept.empty() || kept.back() <= sentence, kValue, "transformer: rows need to stay grouped by sentence");
+    QKV_CHECK(kept.empty() || kept.back() <= sentence, kValue,
+              "transformer: rows need to stay grouped by sentence");
     if (kept.empty() || kept.back() != sentence) kept.push_back(sentence);
     sentence_of_row.push_back(static_cast<int32_t>(kept.size()) - 1);
     past_of_row.push_back(state.past_of_row[parent]);
@@ -168,14 +193,17 @@ Var Transformer::step(Pass& pass, const std::vector<int32_t>& ids, DecoderState&
   const Segments by_sentence(rows_of_sentence);
 
   Var x = embed(pass, ids, target, target_embedding_, target_positions_);
-  for (size_t i = 0; i < decoder_.size(); ++i) x = decoder_[i](pass, x, target, by_sentence, state.layers[i], probe);
+  for (size_t i = 0; i < decoder_.size(); ++i)
+    x = decoder_[i](pass, x, target, by_sentence, state.layers[i], probe);
   for (int64_t& past : state.past_of_row) ++past;
   return decoder_norm_ ? (*decoder_norm_)(x) : x;
 }
 
 Tensor Transformer::logits(const Var& hidden) const {
-  const Tensor out = Tensor::empty({hidden.size(0), config_.target_vocab()}, accumulator_dtype(hidden.dtype()));
-  matmul(hidden.value(), output_weight_->packed_transposed(hidden.dtype()), out, {.bias = output_bias_->value()});
+  const Tensor out =
+      Tensor::empty({hidden.size(0), config_.target_vocab()}, accumulator_dtype(hidden.dtype()));
+  matmul(hidden.value(), output_weight_->packed_transposed(hidden.dtype()), out,
+         {.bias = output_bias_->value()});
   return out;
 }
 

@@ -1,8 +1,10 @@
 #pragma once
-// The Transformer of Vaswani et al., "Attention Is All You Need" (2017), arXiv:1706.03762: figure 1, top to bottom.
+// The Transformer of Vaswani et al., "Attention Is All You Need" (2017), arXiv:1706.03762: figure 1, top to
+// bottom.
 //
-// One definition, three lives: with gradients on it trains; under NoGrad with a DecoderState it runs, a few tokens at a time;
-// with a probe it tells what each head looked at. Activations are packed rows (base/segments.h).
+// One definition, three lives: with gradients on it trains; under NoGrad with a DecoderState it runs, a few
+// tokens at a time; with a probe it tells what each head looked at. Activations are packed rows
+// (base/segments.h).
 
 #include <memory>
 #include <optional>
@@ -60,11 +62,12 @@ class DecoderLayer {
  public:
   DecoderLayer(ParameterSet& set, const std::string& name, const TransformerConfig& config, int64_t layer);
   /// Training: x [n_target_tokens, d_model] sees its own past and all of `memory` [n_source_tokens, d_model].
-  Var operator()(Pass& pass, const Var& x, const Segments& target, const Var& memory, const Segments& source, Probe* probe) const;
-  /// Running: x are the newest rows of each sequence (`target` says how many came before); by_sentence groups the same rows by
-  /// the source sentence they belong to. Appends to the state.
-  Var operator()(Pass& pass, const Var& x, const Segments& target, const Segments& by_sentence, DecoderLayerState& state,
+  Var operator()(Pass& pass, const Var& x, const Segments& target, const Var& memory, const Segments& source,
                  Probe* probe) const;
+  /// Running: x are the newest rows of each sequence (`target` says how many came before); by_sentence groups
+  /// the same rows by the source sentence they belong to. Appends to the state.
+  Var operator()(Pass& pass, const Var& x, const Segments& target, const Segments& by_sentence,
+                 DecoderLayerState& state, Probe* probe) const;
   DecoderLayerState start(Pass& pass, const Var& memory, const Segments& source) const;
 
  private:
@@ -86,22 +89,26 @@ struct DecoderState {
 
 class Transformer {
  public:
-  /// Fresh weights from `seed`: Xavier for matrices, N(0, 1/d_model) for embeddings; without a seed undefined ones, to be
-  /// read from a file. dtype of masters: f32, or f64 for gradient checks.
-  explicit Transformer(const TransformerConfig& config, std::optional<uint64_t> seed, DType dtype = DType::kF32);
+  /// Fresh weights from `seed`: Xavier for matrices, N(0, 1/d_model) for embeddings; without a seed undefined
+  /// ones, to be read from a file. dtype of masters: f32, or f64 for gradient checks.
+  explicit Transformer(const TransformerConfig& config, std::optional<uint64_t> seed,
+                       DType dtype = DType::kF32);
 
   const TransformerConfig& config() const { return config_; }
   const ParameterSet& parameters() const { return set_; }
 
   /// ids of the packed source sentences -> memory [n_source_tokens, d_model]
-  Var encode(Pass& pass, const std::vector<int32_t>& ids, const Segments& source, Probe* probe = nullptr) const;
-  /// Teacher forcing: ids of the packed targets, each led by the start token -> hidden [n_target_tokens, d_model]
-  Var decode(Pass& pass, const std::vector<int32_t>& ids, const Segments& target, const Var& memory, const Segments& source,
+  Var encode(Pass& pass, const std::vector<int32_t>& ids, const Segments& source,
              Probe* probe = nullptr) const;
+  /// Teacher forcing: ids of the packed targets, each led by the start token -> hidden [n_target_tokens,
+  /// d_model]
+  Var decode(Pass& pass, const std::vector<int32_t>& ids, const Segments& target, const Var& memory,
+             const Segments& source, Probe* probe = nullptr) const;
 
   /// Running: one row a sentence, nothing generated yet.
   DecoderState start(Pass& pass, const Var& memory, const Segments& source) const;
-  /// Row r of the new state continues row parents[r] of the old one (ascending by sentence); sentences without rows leave.
+  /// Row r of the new state continues row parents[r] of the old one (ascending by sentence); sentences
+  /// without rows leave.
   void select(DecoderState& state, const std::vector<int32_t>& parents) const;
   /// One more token for each row -> hidden [rows, d_model]
   Var step(Pass& pass, const std::vector<int32_t>& ids, DecoderState& state, Probe* probe = nullptr) const;

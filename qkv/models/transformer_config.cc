@@ -6,14 +6,17 @@
 namespace qkv {
 namespace {
 
-constexpr int64_t kMaxVocab = int64_t{1} << 24, kMaxWidth = 65536, kMaxLayers = 512, kMaxPositions = int64_t{1} << 20;
+constexpr int64_t kMaxVocab = int64_t{1} << 24, kMaxWidth = 65536, kMaxLayers = 512,
+                  kMaxPositions = int64_t{1} << 20;
 
 void check_range(const char* field, int64_t value, int64_t min, int64_t max) {
-  QKV_CHECK(value >= min && value <= max, kValue, "transformer: {} is {}, needs to be {} to {}", field, value, min, max);
+  QKV_CHECK(value >= min && value <= max, kValue, "transformer: {} is {}, needs to be {} to {}", field, value,
+            min, max);
 }
 
 void check_rate(const char* field, double value) {
-  QKV_CHECK(value >= 0 && value < 1, kValue, "transformer: {} is {}, needs to be at least 0 and below 1", field, value);
+  QKV_CHECK(value >= 0 && value < 1, kValue, "transformer: {} is {}, needs to be at least 0 and below 1",
+            field, value);
 }
 
 }  // namespace
@@ -30,9 +33,11 @@ void TransformerConfig::validate() const {
   check_range("d_k", d_k, 0, kMaxWidth);
   check_range("d_v", d_v, 0, kMaxWidth);
   check_range("max_len", max_len, 1, kMaxPositions);
-  QKV_CHECK(n_heads % kv_heads() == 0, kValue, "transformer: n_heads ({}) is not a multiple of n_kv_heads ({})", n_heads, kv_heads());
+  QKV_CHECK(n_heads % kv_heads() == 0, kValue,
+            "transformer: n_heads ({}) is not a multiple of n_kv_heads ({})", n_heads, kv_heads());
   QKV_CHECK((d_k > 0 && d_v > 0) || d_model % n_heads == 0, kValue,
-            "transformer: n_heads ({}) does not divide d_model ({}); choose another, or give d_k and d_v", n_heads, d_model);
+            "transformer: n_heads ({}) does not divide d_model ({}); choose another, or give d_k and d_v",
+            n_heads, d_model);
   QKV_CHECK(learned_positions || d_model % 2 == 0, kValue,
             "transformer: d_model ({}) is odd; sinusoidal positions take features in pairs", d_model);
   check_rate("dropout", dropout);
@@ -43,16 +48,19 @@ void TransformerConfig::validate() const {
 }
 
 std::string public_model_type(const TransformerConfig& c) {
-  const bool plain = !c.learned_positions && c.tie_output && c.kv_heads() == c.n_heads && c.n_heads * c.key_width() == c.d_model &&
-                     c.value_width() == c.key_width() && c.encoder_attention == "scaled_dot" &&
-                     c.decoder_attention == "scaled_dot" && c.cross_attention == "scaled_dot";
+  const bool plain = !c.learned_positions && c.tie_output && c.kv_heads() == c.n_heads &&
+                     c.n_heads * c.key_width() == c.d_model && c.value_width() == c.key_width() &&
+                     c.encoder_attention == "scaled_dot" && c.decoder_attention == "scaled_dot" &&
+                     c.cross_attention == "scaled_dot";
   if (!plain || (c.pre_norm && !c.shared_vocab())) return "qkv_transformer";
   return c.pre_norm ? "pegasus" : "marian";
 }
 
 io::Json to_json(const TransformerConfig& c) {
   const std::string type = public_model_type(c);
-  const std::string architecture = type == "marian" ? "MarianMTModel" : type == "pegasus" ? "PegasusForConditionalGeneration" : "QkvTransformer";
+  const std::string architecture = type == "marian"    ? "MarianMTModel"
+                                   : type == "pegasus" ? "PegasusForConditionalGeneration"
+                                                       : "QkvTransformer";
   io::Json json = {
       {"model_type", type},
       {"architectures", {architecture}},
@@ -86,8 +94,11 @@ io::Json to_json(const TransformerConfig& c) {
       {"decoder_start_token_id", c.start_id},
   };
   if (type == "qkv_transformer")
-    json["qkv"] = {{"n_kv_heads", c.kv_heads()}, {"d_k", c.key_width()}, {"d_v", c.value_width()},
-                   {"encoder_attention", c.encoder_attention}, {"decoder_attention", c.decoder_attention},
+    json["qkv"] = {{"n_kv_heads", c.kv_heads()},
+                   {"d_k", c.key_width()},
+                   {"d_v", c.value_width()},
+                   {"encoder_attention", c.encoder_attention},
+                   {"decoder_attention", c.decoder_attention},
                    {"cross_attention", c.cross_attention}};
   return json;
 }
@@ -97,19 +108,25 @@ TransformerConfig transformer_config_from_json(const io::Json& json, const std::
   TransformerConfig c;
   const std::string type = get_string(json, "model_type", where);
   QKV_CHECK(type == "marian" || type == "pegasus" || type == "qkv_transformer", kUnsupported,
-            "{}: model_type '{}' is not an encoder-decoder that qkv knows (marian, pegasus, qkv_transformer)", where, type);
-  QKV_CHECK(get_bool_or(json, "scale_embedding", true, where), kUnsupported, "{}: scale_embedding false is not supported", where);
-  QKV_CHECK(!get_bool_or(json, "normalize_embedding", false, where), kUnsupported, "{}: normalize_embedding is not supported", where);
+            "{}: model_type '{}' is not an encoder-decoder that qkv knows (marian, pegasus, qkv_transformer)",
+            where, type);
+  QKV_CHECK(get_bool_or(json, "scale_embedding", true, where), kUnsupported,
+            "{}: scale_embedding false is not supported", where);
+  QKV_CHECK(!get_bool_or(json, "normalize_embedding", false, where), kUnsupported,
+            "{}: normalize_embedding is not supported", where);
   const auto size = [&](const char* key, int64_t max) { return get_int(json, key, 1, max, where); };
   c.vocab_size = size("vocab_size", kMaxVocab);
-  if (!get_bool_or(json, "share_encoder_decoder_embeddings", true, where)) c.target_vocab_size = size("decoder_vocab_size", kMaxVocab);
+  if (!get_bool_or(json, "share_encoder_decoder_embeddings", true, where))
+    c.target_vocab_size = size("decoder_vocab_size", kMaxVocab);
   c.d_model = size("d_model", kMaxWidth);
   c.encoder_layers = size("encoder_layers", kMaxLayers);
   c.decoder_layers = size("decoder_layers", kMaxLayers);
   c.n_heads = size("encoder_attention_heads", kMaxWidth);
-  QKV_CHECK(size("decoder_attention_heads", kMaxWidth) == c.n_heads, kUnsupported, "{}: encoder and decoder have different numbers of heads", where);
+  QKV_CHECK(size("decoder_attention_heads", kMaxWidth) == c.n_heads, kUnsupported,
+            "{}: encoder and decoder have different numbers of heads", where);
   c.d_ff = size("encoder_ffn_dim", kMaxWidth * 4);
-  QKV_CHECK(size("decoder_ffn_dim", kMaxWidth * 4) == c.d_ff, kUnsupported, "{}: encoder and decoder have different ffn widths", where);
+  QKV_CHECK(size("decoder_ffn_dim", kMaxWidth * 4) == c.d_ff, kUnsupported,
+            "{}: encoder and decoder have different ffn widths", where);
   c.activation = activation_from_name(get_string(json, "activation_function", where));
   c.pre_norm = get_bool_or(json, "normalize_before", type == "pegasus", where);
   c.learned_positions = !get_bool_or(json, "static_position_embeddings", true, where);

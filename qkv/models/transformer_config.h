@@ -17,11 +17,13 @@ struct TransformerConfig {
   int64_t n_heads = 4, n_kv_heads = 0;  // 0: n_heads
   int64_t d_k = 0, d_v = 0;             // a head's; 0: d_model / n_heads
   kernels::Activation activation = kernels::Activation::kRelu;
-  bool pre_norm = false;                // x + f(norm(x)), with a norm at the end of each stack; else norm(x + f(x)), the paper's
-  bool learned_positions = false;       // else sinusoids
-  int64_t max_len = 512;                // positions
-  bool tie_output = true;               // output layer = target embedding
-  std::string encoder_attention = "scaled_dot", decoder_attention = "scaled_dot", cross_attention = "scaled_dot";
+  bool pre_norm =
+      false;  // x + f(norm(x)), with a norm at the end of each stack; else norm(x + f(x)), the paper's
+  bool learned_positions = false;  // else sinusoids
+  int64_t max_len = 512;           // positions
+  bool tie_output = true;          // output layer = target embedding
+  std::string encoder_attention = "scaled_dot", decoder_attention = "scaled_dot",
+              cross_attention = "scaled_dot";
   double dropout = 0.1, attention_dropout = 0, activation_dropout = 0;
   int32_t pad_id = 0, eos_id = 1, start_id = 0;
 
@@ -32,13 +34,15 @@ struct TransformerConfig {
   int64_t key_width() const { return d_k > 0 ? d_k : d_model / n_heads; }
   int64_t value_width() const { return d_v > 0 ? d_v : d_model / n_heads; }
 
-  /// Error kValue, naming the field: sizes out of range, heads that do not divide, ids outside the vocabulary.
+  /// Error kValue, naming the field: sizes out of range, heads that do not divide, ids outside the
+  /// vocabulary.
   void validate() const;
 };
 
-/// The public architecture that computes exactly this: "marian" (post-norm, sinusoids) or "pegasus" (pre-norm, sinusoids), or
-/// "qkv_transformer" where none does (learned positions, other scores, d_k of one's own, separate output layer), so that
-/// other tools refuse such a model instead of computing something else. See docs/formats.md.
+/// The public architecture that computes exactly this: "marian" (post-norm, sinusoids) or "pegasus"
+/// (pre-norm, sinusoids), or "qkv_transformer" where none does (learned positions, other scores, d_k of one's
+/// own, separate output layer), so that other tools refuse such a model instead of computing something else.
+/// See docs/formats.md.
 std::string public_model_type(const TransformerConfig& config);
 
 io::Json to_json(const TransformerConfig& config);

@@ -9,7 +9,8 @@
 namespace qkv {
 namespace {
 
-// What published files of these architectures hold besides parameters: other names of the tied embedding, and sinusoids.
+// What published files of these architectures hold besides parameters: other names of the tied embedding, and
+// sinusoids.
 const std::set<std::string>& known_extras() {
   static const std::set<std::string> names = {
       "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight",
@@ -20,14 +21,16 @@ const std::set<std::string>& known_extras() {
 }  // namespace
 
 void save_transformer(const Transformer& model, const std::string& dir, DType dtype) {
-  QKV_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, kDtype, "save: weights are f32 or bf16, not {}", name(dtype));
+  QKV_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, kDtype, "save: weights are f32 or bf16, not {}",
+            name(dtype));
   io::make_directories(dir);
   std::vector<io::SafetensorsTensor> tensors;
   std::vector<Tensor> kept;
   for (const ParameterPtr& p : model.parameters().all()) {
     const Tensor t = p->value().to(dtype);
     kept.push_back(t);
-    tensors.push_back({.name = p->name(), .dtype = std::string(io::safetensors_dtype(dtype)),
+    tensors.push_back({.name = p->name(),
+                       .dtype = std::string(io::safetensors_dtype(dtype)),
                        .shape = {t.shape().sizes().begin(), t.shape().sizes().end()},
                        .data = {t.bytes(), static_cast<size_t>(t.n_bytes())}});
   }
@@ -38,28 +41,31 @@ void save_transformer(const Transformer& model, const std::string& dir, DType dt
 }
 
 std::unique_ptr<Transformer> load_transformer(const std::string& dir) {
-  QKV_CHECK(io::is_directory(dir), kIo, "{}: {}; a model is a directory with config.json, model.safetensors and tokenizer.json",
-            dir, io::exists(dir) ? "not a directory" : "no such directory");
+  QKV_CHECK(io::is_directory(dir), kIo,
+            "{}: {}; a model is a directory with config.json, model.safetensors and tokenizer.json", dir,
+            io::exists(dir) ? "not a directory" : "no such directory");
   const std::string config_path = dir + "/config.json";
   const TransformerConfig config = transformer_config_from_json(io::read_json(config_path), config_path);
   const auto file = io::SafetensorsFile::open(dir + "/model.safetensors");
 
   // The embedding is compared first: no memory is taken on the word of the config alone.
   const char* embedding = config.shared_vocab() ? "model.shared.weight" : "model.encoder.embed_tokens.weight";
-  QKV_CHECK(file.at(embedding).shape == (std::vector<int64_t>{config.source_vocab(), config.d_model}), kFormat,
-            "{}: {} is {}, config.json says [{}, {}]", file.path(), embedding,
-            Shape{std::span<const int64_t>(file.at(embedding).shape)}.str(), config.source_vocab(), config.d_model);
+  QKV_CHECK(file.at(embedding).shape == (std::vector<int64_t>{config.source_vocab(), config.d_model}),
+            kFormat, "{}: {} is {}, config.json says [{}, {}]", file.path(), embedding,
+            Shape{std::span<const int64_t>(file.at(embedding).shape)}.str(), config.source_vocab(),
+            config.d_model);
   const int64_t layers = config.encoder_layers + config.decoder_layers;
   QKV_CHECK(static_cast<int64_t>(file.tensors().size()) >= layers * 8, kFormat,
-            "{}: holds {} tensors, too few for the {} layers that config.json says", file.path(), file.tensors().size(), layers);
+            "{}: holds {} tensors, too few for the {} layers that config.json says", file.path(),
+            file.tensors().size(), layers);
 
   auto model = std::make_unique<Transformer>(config, std::nullopt);
   std::set<std::string> used;
   for (const ParameterPtr& p : model->parameters().all()) {
     const io::SafetensorsTensor& saved = file.at(p->name());
     const Shape shape{std::span<const int64_t>(saved.shape)};
-    QKV_CHECK(shape == p->value().shape(), kFormat, "{}: {} is {}, config.json makes it {}", file.path(), p->name(), shape.str(),
-              p->value().shape().str());
+    QKV_CHECK(shape == p->value().shape(), kFormat, "{}: {} is {}, config.json makes it {}", file.path(),
+              p->name(), shape.str(), p->value().shape().str());
     used.insert(p->name());
   }
   for (const io::SafetensorsTensor& t : file.tensors())

@@ -1,7 +1,6 @@
 #include "qkv/models/transformer.h"
 
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <cmath>
@@ -17,7 +16,14 @@ namespace qkv {
 namespace {
 
 TransformerConfig tiny() {
-  return {.vocab_size = 11, .d_model = 8, .d_ff = 12, .encoder_layers = 2, .decoder_layers = 2, .n_heads = 2, .max_len = 32, .dropout = 0};
+  return {.vocab_size = 11,
+          .d_model = 8,
+          .d_ff = 12,
+          .encoder_layers = 2,
+          .decoder_layers = 2,
+          .n_heads = 2,
+          .max_len = 32,
+          .dropout = 0};
 }
 
 const std::vector<int32_t> kSource = {3, 4, 5, 1, 6, 7, 1}, kTarget = {0, 8, 9, 0, 10, 3, 4};
@@ -56,8 +62,8 @@ TEST(Transformer, GradientsOfAllParametersAreRight) {
   }
 }
 
-// Running token by token from a cache gives what teacher forcing gives, with several hypotheses to a sentence and hypotheses
-// that move between rows.
+// Running token by token from a cache gives what teacher forcing gives, with several hypotheses to a sentence
+// and hypotheses that move between rows.
 TEST(Transformer, RunsStepByStepAsItTrains) {
   for (const char* score : {"scaled_dot", "general", "additive", "mlp", "uniform"})
     for (DType dtype : {DType::kF32, DType::kBF16}) {
@@ -68,11 +74,13 @@ TEST(Transformer, RunsStepByStepAsItTrains) {
       const Transformer model(c, 5);
       Pass pass = Pass::running(dtype);
       const Var memory = model.encode(pass, kSource, kSourceRows);
-      const std::vector<double> expected = model.decode(pass, kTarget, kTargetRows, memory, kSourceRows).value().values();
+      const std::vector<double> expected =
+          model.decode(pass, kTarget, kTargetRows, memory, kSourceRows).value().values();
 
       DecoderState state = model.start(pass, memory, kSourceRows);
       std::vector<std::vector<double>> rows;
-      // Rows: sentence 0, sentence 1; then sentence 1 is doubled, and sentence 0 leaves after its three tokens.
+      // Rows: sentence 0, sentence 1; then sentence 1 is doubled, and sentence 0 leaves after its three
+      // tokens.
       for (int64_t t = 0; t < 4; ++t) {
         if (t == 1) model.select(state, {0, 1, 1});
         if (t == 3) model.select(state, {2, 1});
@@ -83,7 +91,8 @@ TEST(Transformer, RunsStepByStepAsItTrains) {
         for (int64_t r = 0; r < h.size(0); ++r) {
           const int64_t at = (t < 3 && r == 0 ? t : 3 + t) * 64;
           const std::vector<double> got = h.rows(r, r + 1).values();
-          for (int64_t d = 0; d < 64; ++d) EXPECT_EQ(got[d], expected[at + d]) << score << " step " << t << " row " << r;
+          for (int64_t d = 0; d < 64; ++d)
+            EXPECT_EQ(got[d], expected[at + d]) << score << " step " << t << " row " << r;
         }
       }
     }
@@ -111,8 +120,7 @@ TEST(Transformer, TheFutureDoesNotLeak) {
   std::vector<int32_t> changed = kTarget;
   changed[2] = 5;  // the last token of the first sentence
   const auto b = model.decode(pass, changed, kTargetRows, memory, kSourceRows).value().values();
-  for (size_t i = 0; i < a.size(); ++i)
-    EXPECT_EQ(a[i] == b[i], i / 8 != 2) << i;
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_EQ(a[i] == b[i], i / 8 != 2) << i;
 }
 
 TEST(Transformer, AProbeSeesEveryCrossAttentionWithoutChangingTheResult) {
@@ -174,7 +182,9 @@ TEST_F(TransformerFiles, DamagedAndMismatchedPartsAreNamed) {
   TransformerConfig other = tiny();
   other.d_ff = 16;
   std::ofstream(config) << io::dump_json(to_json(other));
-  EXPECT_NE(message(load).find("model.encoder.layers.0.fc1.weight is [12, 8], config.json makes it [16, 8]"), std::string::npos) << message(load);
+  EXPECT_NE(message(load).find("model.encoder.layers.0.fc1.weight is [12, 8], config.json makes it [16, 8]"),
+            std::string::npos)
+      << message(load);
   other = tiny();
   other.decoder_layers = 1;
   std::ofstream(config) << io::dump_json(to_json(other));
@@ -187,7 +197,8 @@ TEST_F(TransformerFiles, DamagedAndMismatchedPartsAreNamed) {
   EXPECT_NE(message(load).find("model.safetensors"), std::string::npos) << message(load);
   std::filesystem::remove(weights);
   EXPECT_NE(message(load).find("model.safetensors"), std::string::npos) << message(load);
-  EXPECT_NE(message([&] { load_transformer(dir_ / "nowhere"); }).find("no such directory"), std::string::npos);
+  EXPECT_NE(message([&] { load_transformer(dir_ / "nowhere"); }).find("no such directory"),
+            std::string::npos);
 }
 
 TEST(TransformerConfig, SaysWhatDoesNotFit) {
@@ -197,7 +208,8 @@ TEST(TransformerConfig, SaysWhatDoesNotFit) {
     c.validate();
     FAIL();
   } catch (const Error& e) {
-    EXPECT_EQ(std::string(e.what()), "transformer: n_heads (3) does not divide d_model (8); choose another, or give d_k and d_v");
+    EXPECT_EQ(std::string(e.what()),
+              "transformer: n_heads (3) does not divide d_model (8); choose another, or give d_k and d_v");
   }
 }
 

@@ -12,17 +12,24 @@ Activation activation_from_name(std::string_view name) {
   if (name == "gelu_new") return Activation::kGeluTanh;
   if (name == "swish" || name == "silu") return Activation::kSilu;
   if (name == "tanh") return Activation::kTanh;
-  throw_error(ErrorCode::kUnsupported, "activation: '{}' is not one of relu, gelu, gelu_new, swish, silu, tanh", name);
+  throw_error(ErrorCode::kUnsupported,
+              "activation: '{}' is not one of relu, gelu, gelu_new, swish, silu, tanh", name);
 }
 
 std::string activation_name(Activation activation) {
   switch (activation) {
-    case Activation::kNone: return "none";
-    case Activation::kRelu: return "relu";
-    case Activation::kGelu: return "gelu";
-    case Activation::kGeluTanh: return "gelu_new";
-    case Activation::kSilu: return "swish";
-    case Activation::kTanh: return "tanh";
+    case Activation::kNone:
+      return "none";
+    case Activation::kRelu:
+      return "relu";
+    case Activation::kGelu:
+      return "gelu";
+    case Activation::kGeluTanh:
+      return "gelu_new";
+    case Activation::kSilu:
+      return "swish";
+    case Activation::kTanh:
+      return "tanh";
   }
   return "?";
 }

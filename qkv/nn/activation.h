@@ -7,8 +7,8 @@
 
 namespace qkv {
 
-/// The names that model configs use: "relu", "gelu" (erf), "gelu_new" (tanh form), "swish" or "silu", "tanh". Error
-/// kUnsupported, with the list, for any other.
+/// The names that model configs use: "relu", "gelu" (erf), "gelu_new" (tanh form), "swish" or "silu", "tanh".
+/// Error kUnsupported, with the list, for any other.
 kernels::Activation activation_from_name(std::string_view name);
 std::string activation_name(kernels::Activation activation);
 

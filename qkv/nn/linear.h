@@ -5,7 +5,8 @@
 
 namespace qkv {
 
-/// y = activation(x W^T + b), parameters <name>.weight [d_out, d_in] (Xavier) and <name>.bias [d_out] (zeros).
+/// y = activation(x W^T + b), parameters <name>.weight [d_out, d_in] (Xavier) and <name>.bias [d_out]
+/// (zeros).
 class Linear {
  public:
   Linear(ParameterSet& set, const std::string& name, int64_t d_in, int64_t d_out, bool bias = true)

@@ -9,7 +9,9 @@ namespace qkv {
 class LayerNorm {
  public:
   LayerNorm(ParameterSet& set, const std::string& name, int64_t d, double eps = 1e-5)
-      : gamma_(set.constant(name + ".weight", {d}, 1)), beta_(set.constant(name + ".bias", {d}, 0)), eps_(eps) {}
+      : gamma_(set.constant(name + ".weight", {d}, 1)),
+        beta_(set.constant(name + ".bias", {d}, 0)),
+        eps_(eps) {}
   Var operator()(const Var& x) const { return layer_norm(x, gamma_, beta_, eps_); }
 
  private:

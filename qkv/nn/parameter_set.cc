@@ -14,11 +14,13 @@ uint32_t hash_of(const std::string& name) {
   return h;
 }
 
-constexpr uint32_t kInitialisation = 0x1217;  // the `step` of initialisation streams; training steps count from 0 under other streams
+constexpr uint32_t kInitialisation =
+    0x1217;  // the `step` of initialisation streams; training steps count from 0 under other streams
 
 }  // namespace
 
-ParameterPtr ParameterSet::draw(const std::string& name, const Shape& shape, const std::function<double(RandomStream&)>& next) {
+ParameterPtr ParameterSet::draw(const std::string& name, const Shape& shape,
+                                const std::function<double(RandomStream&)>& next) {
   const Tensor value = Tensor::empty(shape, dtype_);
   if (seed_) {
     RandomStream random({.seed = *seed_, .stream = hash_of(name), .step = kInitialisation});
@@ -30,13 +32,15 @@ ParameterPtr ParameterSet::draw(const std::string& name, const Shape& shape, con
 }
 
 ParameterPtr ParameterSet::xavier_uniform(const std::string& name, const Shape& shape) {
-  QKV_CHECK(shape.rank() == 2, kShape, "{}: Xavier initialisation is for matrices, got {}", name, shape.str());
+  QKV_CHECK(shape.rank() == 2, kShape, "{}: Xavier initialisation is for matrices, got {}", name,
+            shape.str());
   const double bound = std::sqrt(6.0 / static_cast<double>(shape[0] + shape[1]));
   return draw(name, shape, [bound](RandomStream& random) { return (2 * random.uniform() - 1) * bound; });
 }
 
 ParameterPtr ParameterSet::normal(const std::string& name, const Shape& shape, double standard_deviation) {
-  return draw(name, shape, [standard_deviation](RandomStream& random) { return random.normal() * standard_deviation; });
+  return draw(name, shape,
+              [standard_deviation](RandomStream& random) { return random.normal() * standard_deviation; });
 }
 
 ParameterPtr ParameterSet::constant(const std::string& name, const Shape& shape, double value) {

@@ -11,12 +11,14 @@
 
 namespace qkv {
 
-/// Makes and owns parameters. Starting values are a function of (seed, name) alone, so adding a layer does not change the
-/// others' start.
+/// Makes and owns parameters. Starting values are a function of (seed, name) alone, so adding a layer does
+/// not change the others' start.
 class ParameterSet {
  public:
-  /// Without a seed values start undefined, for whoever reads them from a file next. dtype: f32, or f64 for gradient checks.
-  explicit ParameterSet(std::optional<uint64_t> seed, DType dtype = DType::kF32) : seed_(seed), dtype_(dtype) {}
+  /// Without a seed values start undefined, for whoever reads them from a file next. dtype: f32, or f64 for
+  /// gradient checks.
+  explicit ParameterSet(std::optional<uint64_t> seed, DType dtype = DType::kF32)
+      : seed_(seed), dtype_(dtype) {}
 
   /// Uniform in +-sqrt(6 / (rows + columns)): Glorot and Bengio 2010, eq. 16.
   ParameterPtr xavier_uniform(const std::string& name, const Shape& shape);
@@ -31,7 +33,8 @@ class ParameterSet {
   DType dtype() const { return dtype_; }
 
  private:
-  ParameterPtr draw(const std::string& name, const Shape& shape, const std::function<double(RandomStream&)>& next);
+  ParameterPtr draw(const std::string& name, const Shape& shape,
+                    const std::function<double(RandomStream&)>& next);
 
   std::optional<uint64_t> seed_;
   DType dtype_;

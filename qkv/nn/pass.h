@@ -6,12 +6,15 @@
 
 namespace qkv {
 
-/// dtype: that of activations. While training, dropout is on, and each dropout site takes the next random stream of the step;
-/// sites are met in the same order every time, so a step's masks depend on (seed, step) alone.
+/// dtype: that of activations. While training, dropout is on, and each dropout site takes the next random
+/// stream of the step; sites are met in the same order every time, so a step's masks depend on (seed, step)
+/// alone.
 class Pass {
  public:
   static Pass running(DType dtype) { return Pass(dtype, false, {}); }
-  static Pass training(DType dtype, uint64_t seed, uint32_t step) { return Pass(dtype, true, {.seed = seed, .stream = 0, .step = step}); }
+  static Pass training(DType dtype, uint64_t seed, uint32_t step) {
+    return Pass(dtype, true, {.seed = seed, .stream = 0, .step = step});
+  }
 
   DType dtype() const { return dtype_; }
   bool is_training() const { return training_; }

@@ -11,7 +11,8 @@ std::vector<int64_t> lengths(const std::vector<std::vector<int32_t>>& sources) {
 
 }  // namespace
 
-TransformerStepModel::TransformerStepModel(const Transformer& model, const std::vector<std::vector<int32_t>>& sources, DType dtype)
+TransformerStepModel::TransformerStepModel(const Transformer& model,
+                                           const std::vector<std::vector<int32_t>>& sources, DType dtype)
     : model_(model), source_(lengths(sources)), pass_(Pass::running(dtype)) {
   NoGrad off;
   std::vector<int32_t> ids;
@@ -21,7 +22,8 @@ TransformerStepModel::TransformerStepModel(const Transformer& model, const std::
   for (int64_t s = 0; s < source_.size(); ++s) sentence_of_row_.push_back(static_cast<int32_t>(s));
 }
 
-void TransformerStepModel::step(std::span<const int32_t> ids, std::span<const int32_t> parents, Tensor& logits) {
+void TransformerStepModel::step(std::span<const int32_t> ids, std::span<const int32_t> parents,
+                                Tensor& logits) {
   NoGrad off;
   model_.select(state_, {parents.begin(), parents.end()});
   std::vector<int32_t> sentences;
@@ -44,7 +46,8 @@ void TransformerStepModel::step(std::span<const int32_t> ids, std::span<const in
       for (size_t r = row; r < end; ++r) {
         const std::vector<float>& weights = probe.rows.at(next++).attn_weights;
         attention_[r].resize(weights.size(), 0);
-        for (size_t j = 0; j < weights.size(); ++j) attention_[r][j] += weights[j] / static_cast<float>(heads);
+        for (size_t j = 0; j < weights.size(); ++j)
+          attention_[r][j] += weights[j] / static_cast<float>(heads);
       }
     row = end;
   }
@@ -52,6 +55,8 @@ void TransformerStepModel::step(std::span<const int32_t> ids, std::span<const in
 
 bool TransformerStepModel::watch_attention() { return watching_ = true; }
 
-std::span<const float> TransformerStepModel::attention(int64_t row) const { return attention_.at(static_cast<size_t>(row)); }
+std::span<const float> TransformerStepModel::attention(int64_t row) const {
+  return attention_.at(static_cast<size_t>(row));
+}
 
 }  // namespace qkv

@@ -8,11 +8,13 @@
 
 namespace qkv {
 
-/// Encodes the sources at once; then one decoder step a call, with cached keys and values. Holds references to the model.
+/// Encodes the sources at once; then one decoder step a call, with cached keys and values. Holds references
+/// to the model.
 class TransformerStepModel : public decode::StepModel {
  public:
   /// sources: ids of each sentence, end token included. dtype of activations.
-  TransformerStepModel(const Transformer& model, const std::vector<std::vector<int32_t>>& sources, DType dtype);
+  TransformerStepModel(const Transformer& model, const std::vector<std::vector<int32_t>>& sources,
+                       DType dtype);
 
   int64_t vocab_size() const override { return model_.config().target_vocab(); }
   int64_t n_sentences() const override { return source_.size(); }

@@ -9,9 +9,11 @@ namespace qkv {
 namespace {
 
 void check_fit(const Tokenizer& tokenizer, int64_t rows, int32_t eos, const std::string& path) {
-  QKV_CHECK(tokenizer.vocab_size() <= rows, kFormat, "{}: has ids up to {}, but the model's embedding has {} rows; are they of one model?",
-            path, tokenizer.vocab_size() - 1, rows);
-  QKV_CHECK(tokenizer.is_special(eos), kFormat, "{}: id {}, config.json's eos_token_id, is not a special token here; are they of one model?",
+  QKV_CHECK(tokenizer.vocab_size() <= rows, kFormat,
+            "{}: has ids up to {}, but the model's embedding has {} rows; are they of one model?", path,
+            tokenizer.vocab_size() - 1, rows);
+  QKV_CHECK(tokenizer.is_special(eos), kFormat,
+            "{}: id {}, config.json's eos_token_id, is not a special token here; are they of one model?",
             path, eos);
 }
 
@@ -50,7 +52,8 @@ void TranslationModel::save(const std::string& dir, DType dtype) const {
 }
 
 DType default_compute_dtype() {
-  // AMX, or a bf16 dot product that beats f32 (base/cpu.h). Elsewhere bf16 would be widened to f32 for every product.
+  // AMX, or a bf16 dot product that beats f32 (base/cpu.h). Elsewhere bf16 would be widened to f32 for every
+  // product.
   const bool fast = isa() >= Isa::kAmx || (isa() >= Isa::kAvx512 && cpu_features().fast_bf16_dot);
   return fast ? DType::kBF16 : DType::kF32;
 }

@@ -11,11 +11,12 @@ namespace qkv {
 
 struct TranslationModel {
   std::shared_ptr<Transformer> transformer;
-  std::shared_ptr<Tokenizer> source_tokenizer, target_tokenizer;  // the same object when the vocabulary is joint
+  std::shared_ptr<Tokenizer> source_tokenizer,
+      target_tokenizer;  // the same object when the vocabulary is joint
 
-  /// A model directory, or a run directory of `qkv train translate`, of which the weights chosen on validation are taken.
-  /// Errors: kIo, kFormat, kUnsupported; parts that do not fit each other (a vocabulary with more entries than the embedding
-  /// has rows) are named.
+  /// A model directory, or a run directory of `qkv train translate`, of which the weights chosen on
+  /// validation are taken. Errors: kIo, kFormat, kUnsupported; parts that do not fit each other (a vocabulary
+  /// with more entries than the embedding has rows) are named.
   static TranslationModel load(const std::string& dir);
   /// config.json, model.safetensors, tokenizer.json (and target_tokenizer.json for separate vocabularies).
   void save(const std::string& dir, DType dtype) const;

@@ -14,16 +14,21 @@ std::vector<PairIds> tokenize(const TranslationModel& model, const ParallelText&
   std::vector<PairIds> pairs(text.source.size());
   parallel_for(static_cast<int64_t>(pairs.size()), 256, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      pairs[i] = {.source = model.source_tokenizer->encode(text.source[i]), .target = model.target_tokenizer->encode(text.target[i])};
+      pairs[i] = {.source = model.source_tokenizer->encode(text.source[i]),
+                  .target = model.target_tokenizer->encode(text.target[i])};
   });
   return pairs;
 }
 
 }  // namespace
 
-TranslationTrainee::TranslationTrainee(TranslationModel model, const ParallelText& training, const ParallelText& validation,
+TranslationTrainee::TranslationTrainee(TranslationModel model, const ParallelText& training,
+                                       const ParallelText& validation,
                                        const TranslationTrainingOptions& options)
-    : model_(std::move(model)), options_(options), training_(tokenize(model_, training)), validation_(tokenize(model_, validation)),
+    : model_(std::move(model)),
+      options_(options),
+      training_(tokenize(model_, training)),
+      validation_(tokenize(model_, validation)),
       plan_(training_, options.batches) {
   const int64_t n = std::min<int64_t>(options.bleu_sentences, static_cast<int64_t>(validation.source.size()));
   sample_sources_.assign(validation.source.begin(), validation.source.begin() + n);
@@ -47,17 +52,21 @@ int64_t TranslationTrainee::target_tokens(int64_t batch) {
   return n;
 }
 
-LossSums TranslationTrainee::loss(const TranslationBatch& batch, Pass& pass, double smoothing, double scale, bool train) const {
+LossSums TranslationTrainee::loss(const TranslationBatch& batch, Pass& pass, double smoothing, double scale,
+                                  bool train) const {
   const Transformer& model = *model_.transformer;
   const Var memory = model.encode(pass, batch.source, batch.source_segments);
-  const Var hidden = model.decode(pass, batch.target_in, batch.target_segments, memory, batch.source_segments);
-  const CrossEntropy ce = cross_entropy(hidden, model.output_weight(), model.output_bias(), batch.target_out, smoothing, scale);
+  const Var hidden =
+      model.decode(pass, batch.target_in, batch.target_segments, memory, batch.source_segments);
+  const CrossEntropy ce =
+      cross_entropy(hidden, model.output_weight(), model.output_bias(), batch.target_out, smoothing, scale);
   if (train) backward(ce.loss);
   return {.loss = ce.loss_sum, .nll = ce.nll_sum, .n = ce.n};
 }
 
 LossSums TranslationTrainee::accumulate_gradients(int64_t batch, Pass& pass, double scale) {
-  return loss(pack_batch(training_, epoch_[batch], model_.transformer->config().start_id), pass, options_.label_smoothing, scale, true);
+  return loss(pack_batch(training_, epoch_[batch], model_.transformer->config().start_id), pass,
+              options_.label_smoothing, scale, true);
 }
 
 Validation TranslationTrainee::validate() {
@@ -68,7 +77,8 @@ Validation TranslationTrainee::validate() {
   const BatchPlan plan(validation_, batches);
   for (const std::vector<int32_t>& indices : plan.epoch(0)) {
     Pass pass = Pass::running(options_.dtype);
-    const LossSums part = loss(pack_batch(validation_, indices, start), pass, options_.label_smoothing, 1, false);
+    const LossSums part =
+        loss(pack_batch(validation_, indices, start), pass, options_.label_smoothing, 1, false);
     sums.loss += part.loss;
     sums.nll += part.nll;
     sums.n += part.n;
@@ -81,7 +91,9 @@ Validation TranslationTrainee::validate() {
     const Translator translator(model_, translate);
     std::vector<std::string> hypotheses;
     for (const Translation& t : translator.translate(sample_sources_)) hypotheses.push_back(t.text());
-    v.score = scores::corpus_bleu(hypotheses, {sample_references_}, {.tokenize = scores::parse_bleu_tokenizer(options_.bleu_tokenize)}).score;
+    v.score = scores::corpus_bleu(hypotheses, {sample_references_},
+                                  {.tokenize = scores::parse_bleu_tokenizer(options_.bleu_tokenize)})
+                  .score;
     v.has_score = true;
   }
   return v;

@@ -14,9 +14,9 @@ namespace qkv {
 struct TranslationTrainingOptions {
   double label_smoothing = 0.1;
   BatchOptions batches;
-  DType dtype = DType::kF32;            // of activations
-  DType save_dtype = DType::kF32;       // of saved models
-  int64_t bleu_sentences = 500;         // decoded at each validation, from the start of the validation set; 0: none
+  DType dtype = DType::kF32;       // of activations
+  DType save_dtype = DType::kF32;  // of saved models
+  int64_t bleu_sentences = 500;  // decoded at each validation, from the start of the validation set; 0: none
   int64_t bleu_beam = 1;
   std::string bleu_tokenize = "13a";
 };

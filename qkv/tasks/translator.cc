@@ -25,14 +25,16 @@ const std::string& Translation::text() const {
   return n_best.empty() ? nothing : n_best.front().text;
 }
 
-Translator::Translator(TranslationModel model, const TranslateOptions& options) : model_(std::move(model)), options_(options) {
+Translator::Translator(TranslationModel model, const TranslateOptions& options)
+    : model_(std::move(model)), options_(options) {
   const TransformerConfig& config = model_.transformer->config();
   options_.search.start_id = config.start_id;
   options_.search.eos_id = config.eos_id;
   options_.search.pad_id = config.pad_id;
   options_.search.max_length = std::min(options_.search.max_length, config.max_len);
   options_.max_source_tokens = std::clamp<int64_t>(options_.max_source_tokens, 2, config.max_len);
-  QKV_CHECK(options_.batch_sentences > 0, kValue, "translate: batch_sentences is {}, needs to be positive", options_.batch_sentences);
+  QKV_CHECK(options_.batch_sentences > 0, kValue, "translate: batch_sentences is {}, needs to be positive",
+            options_.batch_sentences);
 }
 
 // Parts of at most max_source_tokens with an end token each, cut before a word where there is one.
@@ -59,14 +61,16 @@ std::vector<std::vector<int32_t>> Translator::cut(const std::vector<int32_t>& id
 }
 
 std::vector<Translation> Translator::translate(const std::vector<std::string>& lines) const {
-  QKV_CHECK(options_.prefix.size() <= 1 || options_.prefix.size() == lines.size(), kValue, "translate: {} prefixes for {} lines",
-            options_.prefix.size(), lines.size());
+  QKV_CHECK(options_.prefix.size() <= 1 || options_.prefix.size() == lines.size(), kValue,
+            "translate: {} prefixes for {} lines", options_.prefix.size(), lines.size());
   std::vector<Translation> results(lines.size());
   std::vector<Item> items;
   for (size_t i = 0; i < lines.size(); ++i) {
     if (const auto bad = utf8::first_invalid(lines[i]))
-      throw_error(ErrorCode::kValue, "translate: line {} is not UTF-8 at byte {}; convert it first, for example with iconv -t UTF-8",
-                  i + 1, *bad + 1);
+      throw_error(
+          ErrorCode::kValue,
+          "translate: line {} is not UTF-8 at byte {}; convert it first, for example with iconv -t UTF-8",
+          i + 1, *bad + 1);
     if (is_blank(lines[i])) continue;
     Translation& result = results[i];
     result.source_ids = model_.source_tokenizer->encode(lines[i]);
@@ -78,7 +82,8 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
   // Neighbours in length finish together; the order does not show in the output.
   std::vector<size_t> order(items.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return items[a].ids.size() > items[b].ids.size(); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return items[a].ids.size() > items[b].ids.size(); });
 
   std::vector<decode::NBest> found(items.size());
   for (size_t begin = 0; begin < order.size(); begin += static_cast<size_t>(options_.batch_sentences)) {
@@ -89,8 +94,10 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
       const Item& item = items[order[k]];
       sources.push_back(item.ids);
       if (!options_.prefix.empty()) {
-        const std::string& prefix = options_.prefix[options_.prefix.size() == 1 ? 0 : static_cast<size_t>(item.line)];
-        search.prefixes.push_back(prefix.empty() ? std::vector<int32_t>{} : model_.target_tokenizer->encode(prefix, false));
+        const std::string& prefix =
+            options_.prefix[options_.prefix.size() == 1 ? 0 : static_cast<size_t>(item.line)];
+        search.prefixes.push_back(prefix.empty() ? std::vector<int32_t>{}
+                                                 : model_.target_tokenizer->encode(prefix, false));
       }
     }
     TransformerStepModel step_model(*model_.transformer, sources, options_.dtype);
@@ -107,19 +114,22 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
       if (first)
         result.n_best.push_back({.text = text, .hypothesis = hypothesis, .score = hypothesis.score});
       else if (c < result.n_best.size())
-        result.n_best[c] = {.text = result.n_best[c].text + " " + text, .hypothesis = hypothesis,
+        result.n_best[c] = {.text = result.n_best[c].text + " " + text,
+                            .hypothesis = hypothesis,
                             .score = result.n_best[c].score + hypothesis.score};
     }
   }
   return results;
 }
 
-CrossAttention Translator::explain(const std::vector<int32_t>& source_ids, const std::vector<int32_t>& target_ids) const {
+CrossAttention Translator::explain(const std::vector<int32_t>& source_ids,
+                                   const std::vector<int32_t>& target_ids) const {
   NoGrad off;
   const Transformer& model = *model_.transformer;
   const TransformerConfig& config = model.config();
   CrossAttention out{.source_ids = source_ids, .target_ids = target_ids};
-  const Segments source({static_cast<int64_t>(source_ids.size())}), target({static_cast<int64_t>(target_ids.size())});
+  const Segments source({static_cast<int64_t>(source_ids.size())}),
+      target({static_cast<int64_t>(target_ids.size())});
   std::vector<int32_t> target_in = {config.start_id};
   target_in.insert(target_in.end(), target_ids.begin(), target_ids.end());
   target_in.resize(target_ids.size());
@@ -133,7 +143,8 @@ CrossAttention Translator::explain(const std::vector<int32_t>& source_ids, const
   out.weights = Tensor::empty({config.decoder_layers, config.n_heads, tgt, src}, DType::kF32);
   float* w = out.weights.data<float>();
   for (const AttentionRow& row : probe.rows)
-    std::copy(row.attn_weights.begin(), row.attn_weights.end(), w + ((row.layer * config.n_heads + row.head) * tgt + row.position) * src);
+    std::copy(row.attn_weights.begin(), row.attn_weights.end(),
+              w + ((row.layer * config.n_heads + row.head) * tgt + row.position) * src);
   return out;
 }
 

@@ -15,9 +15,11 @@ namespace qkv {
 struct TranslateOptions {
   DType dtype = default_compute_dtype();  // of activations
   decode::SearchOptions search;           // start, eos and pad are the model's, whatever stands here
-  int64_t batch_sentences = 64;           // sentences searched together; changes speed and memory, never the output
-  int64_t max_source_tokens = 200;        // a longer line is cut at word boundaries, its parts translated and joined
-  std::vector<std::string> prefix;        // each line's forced beginning of the target, or empty; one for all, or one a line
+  int64_t batch_sentences = 64;  // sentences searched together; changes speed and memory, never the output
+  int64_t max_source_tokens =
+      200;  // a longer line is cut at word boundaries, its parts translated and joined
+  std::vector<std::string>
+      prefix;  // each line's forced beginning of the target, or empty; one for all, or one a line
 };
 
 /// What became of one line.
@@ -29,11 +31,12 @@ struct Translation {
   };
   std::vector<Candidate> n_best;  // best first; empty for an empty line
   std::vector<int32_t> source_ids;
-  bool was_cut = false;           // longer than max_source_tokens
+  bool was_cut = false;             // longer than max_source_tokens
   const std::string& text() const;  // the best candidate's, or ""
 };
 
-/// Where each output token looked, by layer and head, recomputed exactly for a source and a finished translation.
+/// Where each output token looked, by layer and head, recomputed exactly for a source and a finished
+/// translation.
 struct CrossAttention {
   std::vector<int32_t> source_ids, target_ids;  // with end tokens
   Tensor weights;  // [n_layers, n_heads, tgt_len, src_len] f32: row t is the step that produced target_ids[t]
@@ -43,11 +46,12 @@ class Translator {
  public:
   Translator(TranslationModel model, const TranslateOptions& options);
 
-  /// Result n belongs to line n. Lines of white space alone give empty results. Errors: kValue (text that is not UTF-8, naming
-  /// the line; options out of range).
+  /// Result n belongs to line n. Lines of white space alone give empty results. Errors: kValue (text that is
+  /// not UTF-8, naming the line; options out of range).
   std::vector<Translation> translate(const std::vector<std::string>& lines) const;
 
-  CrossAttention explain(const std::vector<int32_t>& source_ids, const std::vector<int32_t>& target_ids) const;
+  CrossAttention explain(const std::vector<int32_t>& source_ids,
+                         const std::vector<int32_t>& target_ids) const;
 
   const TranslationModel& model() const { return model_; }
 

@@ -1,5 +1,6 @@
 #pragma once
-// Matrix products over tensors: checks, packing and the split over threads; the arithmetic is kernels/gemm.h's.
+// Matrix products over tensors: checks, packing and the split over threads; the arithmetic is
+// kernels/gemm.h's.
 
 #include "qkv/kernels/gemm.h"
 #include "qkv/tensor/tensor.h"
@@ -20,25 +21,26 @@ struct PackedMatrix {
 PackedMatrix pack_matrix(const Tensor& b, DType compute);
 
 struct MatmulOptions {
-  Tensor bias;                               // [n] of the accumulator's dtype, or undefined
+  Tensor bias;  // [n] of the accumulator's dtype, or undefined
   Activation activation = Activation::kNone;
-  Tensor pre_activation;                     // like out: filled with a b + bias, if defined
-  bool accumulate = false;                   // out += (out of the accumulator's dtype)
+  Tensor pre_activation;    // like out: filled with a b + bias, if defined
+  bool accumulate = false;  // out += (out of the accumulator's dtype)
 };
 
-/// out [m, n] = activation(a [m, k] b + bias). a has the packed dtype; out that or its accumulator's. Rows of a and out
-/// may be strided. A row of out has the same bits whatever m is and however many threads run.
+/// out [m, n] = activation(a [m, k] b + bias). a has the packed dtype; out that or its accumulator's. Rows of
+/// a and out may be strided. A row of out has the same bits whatever m is and however many threads run.
 /// Errors: kShape, kDtype.
 void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const MatmulOptions& options = {});
 
-/// out [n, k] += y [m, n]^T x [m, k]: the gradient of a weight. y and x of one dtype, out of its accumulator's. The sum over
-/// m runs in fixed blocks, in order.
+/// out [n, k] += y [m, n]^T x [m, k]: the gradient of a weight. y and x of one dtype, out of its
+/// accumulator's. The sum over m runs in fixed blocks, in order.
 void add_transposed_product(const Tensor& y, const Tensor& x, const Tensor& out);
 
 /// out [n] += sum over the rows of x [m, n]: the gradient of a bias.
 void add_column_sum(const Tensor& x, const Tensor& out);
 
-/// Floating-point operations of products done by this process so far (a multiply-add counts two), for progress bars.
+/// Floating-point operations of products done by this process so far (a multiply-add counts two), for
+/// progress bars.
 int64_t flop_count();
 void count_flops(int64_t n);
 

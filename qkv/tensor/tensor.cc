@@ -13,10 +13,14 @@ namespace {
 template <class F>
 void visit_any(DType dtype, F&& visit) {
   switch (dtype) {
-    case DType::kF64: return visit(double{});
-    case DType::kF32: return visit(float{});
-    case DType::kBF16: return visit(bfloat16{});
-    case DType::kI32: return visit(int32_t{});
+    case DType::kF64:
+      return visit(double{});
+    case DType::kF32:
+      return visit(float{});
+    case DType::kBF16:
+      return visit(bfloat16{});
+    case DType::kI32:
+      return visit(int32_t{});
   }
 }
 
@@ -40,7 +44,8 @@ void for_each(const Tensor& t, Body&& body) {
 }  // namespace
 
 Shape::Shape(std::span<const int64_t> sizes) {
-  QKV_CHECK(sizes.size() <= kMaxRank, kShape, "shape: rank {} is over the limit of {}", sizes.size(), kMaxRank);
+  QKV_CHECK(sizes.size() <= kMaxRank, kShape, "shape: rank {} is over the limit of {}", sizes.size(),
+            kMaxRank);
   for (int64_t size : sizes) {
     QKV_CHECK(size >= 0, kShape, "shape: size {} is negative", size);
     sizes_[rank_++] = size;
@@ -81,8 +86,8 @@ Tensor Tensor::full(const Shape& shape, DType dtype, double value) {
 }
 
 Tensor Tensor::from(const Shape& shape, std::span<const double> values, DType dtype) {
-  QKV_CHECK(shape.numel() == static_cast<int64_t>(values.size()), kShape, "tensor: shape {} needs {} values, got {}",
-            shape.str(), shape.numel(), values.size());
+  QKV_CHECK(shape.numel() == static_cast<int64_t>(values.size()), kShape,
+            "tensor: shape {} needs {} values, got {}", shape.str(), shape.numel(), values.size());
   const Tensor t = empty(shape, dtype);
   visit_any(dtype, [&]<class T>(T) {
     for (size_t i = 0; i < values.size(); ++i) t.data<T>()[i] = static_cast<T>(values[i]);
@@ -118,8 +123,8 @@ Tensor Tensor::slice(int axis, int64_t begin, int64_t end) const {
 }
 
 Tensor Tensor::reshape(const Shape& shape) const {
-  QKV_CHECK(is_contiguous() && shape.numel() == numel(), kShape, "reshape: {}{} cannot be seen as {}", shape_.str(),
-            is_contiguous() ? "" : " (strided)", shape.str());
+  QKV_CHECK(is_contiguous() && shape.numel() == numel(), kShape, "reshape: {}{} cannot be seen as {}",
+            shape_.str(), is_contiguous() ? "" : " (strided)", shape.str());
   Tensor t = *this;
   t.shape_ = shape;
   int64_t stride = 1;
@@ -156,7 +161,8 @@ Tensor Tensor::to(DType dtype) const {
 }
 
 void Tensor::copy_from(const Tensor& source) const {
-  QKV_CHECK(source.shape() == shape_, kShape, "copy: source {} does not fit {}", source.shape().str(), shape_.str());
+  QKV_CHECK(source.shape() == shape_, kShape, "copy: source {} does not fit {}", source.shape().str(),
+            shape_.str());
   if (dtype_ == source.dtype_ && is_contiguous() && source.is_contiguous()) {
     if (n_bytes() > 0) std::memcpy(bytes(), source.bytes(), static_cast<size_t>(n_bytes()));
     return;
@@ -188,11 +194,13 @@ void Tensor::fill(double value) const {
 }
 
 double Tensor::at(std::initializer_list<int64_t> index) const {
-  QKV_CHECK(static_cast<int>(index.size()) == rank(), kShape, "at: {} indices for {}", index.size(), shape_.str());
+  QKV_CHECK(static_cast<int>(index.size()) == rank(), kShape, "at: {} indices for {}", index.size(),
+            shape_.str());
   int64_t offset = 0;
   int axis = 0;
   for (int64_t i : index) {
-    QKV_CHECK(i >= 0 && i < shape_[axis], kValue, "at: index {} of axis {} is outside {}", i, axis, shape_.str());
+    QKV_CHECK(i >= 0 && i < shape_[axis], kValue, "at: index {} of axis {} is outside {}", i, axis,
+              shape_.str());
     offset += i * strides_[axis++];
   }
   double out = 0;

@@ -36,8 +36,8 @@ class Shape {
   int rank_ = 0;
 };
 
-/// A view of elements of one dtype. Row-major unless made by a slicing call; kernels want rows whose elements are
-/// adjacent, which slicing rows or columns of a matrix keeps.
+/// A view of elements of one dtype. Row-major unless made by a slicing call; kernels want rows whose elements
+/// are adjacent, which slicing rows or columns of a matrix keeps.
 class Tensor {
  public:
   Tensor() = default;  // undefined: defined() is false
@@ -74,7 +74,8 @@ class Tensor {
   Tensor slice(int axis, int64_t begin, int64_t end) const;  // shares memory
   Tensor rows(int64_t begin, int64_t end) const { return slice(0, begin, end); }
   Tensor columns(int64_t begin, int64_t end) const { return slice(rank() - 1, begin, end); }
-  Tensor reshape(const Shape& shape) const;  // shares memory; Error kShape unless contiguous and of equal numel
+  Tensor reshape(
+      const Shape& shape) const;  // shares memory; Error kShape unless contiguous and of equal numel
   Tensor transpose(int axis0, int axis1) const;  // shares memory
   Tensor contiguous() const;                     // itself, or a row-major copy
   Tensor clone() const;                          // a row-major copy

@@ -23,9 +23,11 @@ void append(const std::vector<int32_t>& ids, std::vector<int32_t>& rows, std::ve
 
 }  // namespace
 
-BatchPlan::BatchPlan(const std::vector<PairIds>& pairs, const BatchOptions& options) : pairs_(pairs), options_(options) {
+BatchPlan::BatchPlan(const std::vector<PairIds>& pairs, const BatchOptions& options)
+    : pairs_(pairs), options_(options) {
   QKV_CHECK(options.batch_tokens > 0 && options.bucket_batches > 0, kValue,
-            "batches: batch_tokens ({}) and bucket_batches ({}) need to be positive", options.batch_tokens, options.bucket_batches);
+            "batches: batch_tokens ({}) and bucket_batches ({}) need to be positive", options.batch_tokens,
+            options.bucket_batches);
   for (size_t i = 0; i < pairs.size(); ++i) {
     const auto longest = std::max(pairs[i].source.size(), pairs[i].target.size());
     if (static_cast<int64_t>(longest) <= options.max_length)
@@ -33,8 +35,9 @@ BatchPlan::BatchPlan(const std::vector<PairIds>& pairs, const BatchOptions& opti
     else
       ++skipped_;
   }
-  QKV_CHECK(!usable_.empty(), kValue, "batches: none of the {} pairs has at most {} tokens a side; raise max_length",
-            pairs.size(), options.max_length);
+  QKV_CHECK(!usable_.empty(), kValue,
+            "batches: none of the {} pairs has at most {} tokens a side; raise max_length", pairs.size(),
+            options.max_length);
 }
 
 std::vector<std::vector<int32_t>> BatchPlan::epoch(int64_t number) const {
@@ -49,7 +52,8 @@ std::vector<std::vector<int32_t>> BatchPlan::epoch(int64_t number) const {
       for (int64_t tokens = 0; end < order.size() && tokens < pool_tokens; ++end)
         tokens += static_cast<int64_t>(pairs_[order[end]].target.size());
       std::stable_sort(order.begin() + begin, order.begin() + end, [&](int32_t a, int32_t b) {
-        return std::pair(pairs_[a].target.size(), pairs_[a].source.size()) < std::pair(pairs_[b].target.size(), pairs_[b].source.size());
+        return std::pair(pairs_[a].target.size(), pairs_[a].source.size()) <
+               std::pair(pairs_[b].target.size(), pairs_[b].source.size());
       });
       begin = end;
     }
@@ -70,7 +74,8 @@ std::vector<std::vector<int32_t>> BatchPlan::epoch(int64_t number) const {
   return batches;
 }
 
-TranslationBatch pack_batch(const std::vector<PairIds>& pairs, const std::vector<int32_t>& indices, int32_t start_id) {
+TranslationBatch pack_batch(const std::vector<PairIds>& pairs, const std::vector<int32_t>& indices,
+                            int32_t start_id) {
   TranslationBatch batch;
   std::vector<int64_t> source_lengths, target_lengths;
   for (int32_t i : indices) {

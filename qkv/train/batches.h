@@ -16,8 +16,9 @@ struct PairIds {
 struct BatchOptions {
   int64_t batch_tokens = 4096;  // target tokens of a batch, its end tokens counted; one pair is never cut
   int64_t max_length = 256;     // pairs with a longer side are left out
-  int64_t bucket_batches = 1;   // sentences of this many batches are sorted by length before they are cut; 1: not sorted.
-                                // Packed rows need no padding, so sorting buys no speed here; some recipes want it.
+  int64_t bucket_batches =
+      1;  // sentences of this many batches are sorted by length before they are cut; 1: not sorted.
+          // Packed rows need no padding, so sorting buys no speed here; some recipes want it.
   uint64_t seed = 1;
 };
 
@@ -29,8 +30,8 @@ struct TranslationBatch {
   Segments target_segments;
 };
 
-/// Which pairs are in which batch of an epoch: a function of the options and the epoch alone, so a resumed run goes on with
-/// exactly the batches that were left.
+/// Which pairs are in which batch of an epoch: a function of the options and the epoch alone, so a resumed
+/// run goes on with exactly the batches that were left.
 class BatchPlan {
  public:
   /// Keeps a reference to `pairs`. Error kValue: no pair is short enough.
@@ -47,6 +48,7 @@ class BatchPlan {
   int64_t skipped_ = 0;
 };
 
-TranslationBatch pack_batch(const std::vector<PairIds>& pairs, const std::vector<int32_t>& indices, int32_t start_id);
+TranslationBatch pack_batch(const std::vector<PairIds>& pairs, const std::vector<int32_t>& indices,
+                            int32_t start_id);
 
 }  // namespace qkv

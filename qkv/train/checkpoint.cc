@@ -18,7 +18,8 @@ namespace fs = std::filesystem;
 constexpr int64_t kHuge = int64_t{1} << 53;  // integers that JSON numbers hold exactly
 
 io::SafetensorsTensor view_of(const std::string& name, const Tensor& t) {
-  return {.name = name, .dtype = std::string(io::safetensors_dtype(t.dtype())),
+  return {.name = name,
+          .dtype = std::string(io::safetensors_dtype(t.dtype())),
           .shape = {t.shape().sizes().begin(), t.shape().sizes().end()},
           .data = {t.bytes(), static_cast<size_t>(t.n_bytes())}};
 }
@@ -26,7 +27,8 @@ io::SafetensorsTensor view_of(const std::string& name, const Tensor& t) {
 void copy_into(const io::SafetensorsFile& file, const std::string& name, const Tensor& t) {
   const io::SafetensorsTensor& saved = file.at(name);
   const Shape shape{std::span<const int64_t>(saved.shape)};
-  QKV_CHECK(shape == t.shape(), kFormat, "{}: {} is {}, the model's is {}", file.path(), name, shape.str(), t.shape().str());
+  QKV_CHECK(shape == t.shape(), kFormat, "{}: {} is {}, the model's is {}", file.path(), name, shape.str(),
+            t.shape().str());
   io::copy_to_f32(saved, {t.data<float>(), static_cast<size_t>(t.numel())});
 }
 
@@ -36,17 +38,30 @@ void check_count(const io::SafetensorsFile& file, size_t needed) {
 }
 
 io::Json to_json(const TrainingState& s) {
-  return {{"step", s.step}, {"epoch", s.epoch}, {"batch", s.batch}, {"micro_step", s.micro_step},
-          {"target_tokens", s.target_tokens}, {"seconds", s.seconds}, {"best", s.best}, {"best_step", s.best_step},
-          {"bad_validations", s.bad_validations}, {"skipped_updates", s.skipped_updates}};
+  return {{"step", s.step},
+          {"epoch", s.epoch},
+          {"batch", s.batch},
+          {"micro_step", s.micro_step},
+          {"target_tokens", s.target_tokens},
+          {"seconds", s.seconds},
+          {"best", s.best},
+          {"best_step", s.best_step},
+          {"bad_validations", s.bad_validations},
+          {"skipped_updates", s.skipped_updates}};
 }
 
 TrainingState state_from(const io::Json& json, const std::string& where) {
   const auto integer = [&](const char* key) { return io::get_int(json, key, 0, kHuge, where); };
-  return {.step = integer("step"), .epoch = integer("epoch"), .batch = integer("batch"), .micro_step = integer("micro_step"),
-          .target_tokens = integer("target_tokens"), .seconds = io::get_number(json, "seconds", 0, 1e15, where),
-          .best = io::get_number(json, "best", -1e300, 1e300, where), .best_step = integer("best_step"),
-          .bad_validations = integer("bad_validations"), .skipped_updates = integer("skipped_updates")};
+  return {.step = integer("step"),
+          .epoch = integer("epoch"),
+          .batch = integer("batch"),
+          .micro_step = integer("micro_step"),
+          .target_tokens = integer("target_tokens"),
+          .seconds = io::get_number(json, "seconds", 0, 1e15, where),
+          .best = io::get_number(json, "best", -1e300, 1e300, where),
+          .best_step = integer("best_step"),
+          .bad_validations = integer("bad_validations"),
+          .skipped_updates = integer("skipped_updates")};
 }
 
 // Folders step-N under dir, newest first.
@@ -89,12 +104,14 @@ void load_average(const std::vector<std::string>& paths, const std::vector<Param
   }
   for (size_t i = 0; i < parameters.size(); ++i) {
     float* w = parameters[i]->value().data<float>();
-    for (size_t j = 0; j < sums[i].size(); ++j) w[j] = static_cast<float>(sums[i][j] / static_cast<double>(paths.size()));
+    for (size_t j = 0; j < sums[i].size(); ++j)
+      w[j] = static_cast<float>(sums[i][j] / static_cast<double>(paths.size()));
     parameters[i]->value_changed();
   }
 }
 
-void save_checkpoint(const std::string& dir, const AdamW& optimizer, const TrainingState& state, int64_t keep) {
+void save_checkpoint(const std::string& dir, const AdamW& optimizer, const TrainingState& state,
+                     int64_t keep) {
   const std::string folder = fmt::format("{}/step-{:08d}", dir, state.step);
   io::make_directories(folder);
   save_weights(folder + "/weights.safetensors", optimizer.parameters());
@@ -119,7 +136,8 @@ void save_checkpoint(const std::string& dir, const AdamW& optimizer, const Train
   }
 }
 
-TrainingState load_newest_checkpoint(const std::string& dir, AdamW& optimizer, const std::function<void(const std::string&)>& say) {
+TrainingState load_newest_checkpoint(const std::string& dir, AdamW& optimizer,
+                                     const std::function<void(const std::string&)>& say) {
   for (const std::string& folder : folders(dir)) {
     const io::ManifestCheck check = io::verify_manifest(folder);
     if (!check) {

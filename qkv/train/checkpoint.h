@@ -1,7 +1,7 @@
 #pragma once
-// Training state on disk: RUN/checkpoints/step-00001200/ with weights.safetensors, moments.safetensors, state.json and, written
-// last, manifest.json (io/manifest.h). A folder without a good manifest does not count, so a run killed at any moment goes on
-// from the newest complete one.
+// Training state on disk: RUN/checkpoints/step-00001200/ with weights.safetensors, moments.safetensors,
+// state.json and, written last, manifest.json (io/manifest.h). A folder without a good manifest does not
+// count, so a run killed at any moment goes on from the newest complete one.
 
 #include <functional>
 #include <string>
@@ -12,31 +12,36 @@
 
 namespace qkv {
 
-/// Everything that a run is besides weights and moments. Random numbers are functions of (seed, step), so this is all.
+/// Everything that a run is besides weights and moments. Random numbers are functions of (seed, step), so
+/// this is all.
 struct TrainingState {
-  int64_t step = 0;         // updates made
-  int64_t epoch = 0;        // the epoch the next batch is of
-  int64_t batch = 0;        // its number in that epoch
-  int64_t micro_step = 0;   // forward passes made: keys the dropout
+  int64_t step = 0;        // updates made
+  int64_t epoch = 0;       // the epoch the next batch is of
+  int64_t batch = 0;       // its number in that epoch
+  int64_t micro_step = 0;  // forward passes made: keys the dropout
   int64_t target_tokens = 0;
-  double seconds = 0;       // spent training
-  double best = 0;          // of the metric that chooses; meaningful once best_step > 0
+  double seconds = 0;  // spent training
+  double best = 0;     // of the metric that chooses; meaningful once best_step > 0
   int64_t best_step = 0;
   int64_t bad_validations = 0;  // since the best
   int64_t skipped_updates = 0;  // non-finite gradients, under the policy that skips them
 };
 
-/// Saves under `dir`, then removes all but the newest `keep` good ones. The order makes a full disk or a kill harmless: the new
-/// one is complete before an old one goes. Error kIo.
-void save_checkpoint(const std::string& dir, const AdamW& optimizer, const TrainingState& state, int64_t keep);
+/// Saves under `dir`, then removes all but the newest `keep` good ones. The order makes a full disk or a kill
+/// harmless: the new one is complete before an old one goes. Error kIo.
+void save_checkpoint(const std::string& dir, const AdamW& optimizer, const TrainingState& state,
+                     int64_t keep);
 
-/// Puts the newest good checkpoint of `dir` into the optimizer and its parameters and returns its state; damaged ones are named
-/// through `say` and passed over. Error kIo when there is none, kFormat when it does not fit the model.
-TrainingState load_newest_checkpoint(const std::string& dir, AdamW& optimizer, const std::function<void(const std::string&)>& say);
+/// Puts the newest good checkpoint of `dir` into the optimizer and its parameters and returns its state;
+/// damaged ones are named through `say` and passed over. Error kIo when there is none, kFormat when it does
+/// not fit the model.
+TrainingState load_newest_checkpoint(const std::string& dir, AdamW& optimizer,
+                                     const std::function<void(const std::string&)>& say);
 
 bool has_checkpoint(const std::string& dir);
 
-/// The parameters' values, as one safetensors file of f32; and back. Names and shapes must agree exactly (Error kFormat).
+/// The parameters' values, as one safetensors file of f32; and back. Names and shapes must agree exactly
+/// (Error kFormat).
 void save_weights(const std::string& path, const std::vector<ParameterPtr>& parameters);
 void load_weights(const std::string& path, const std::vector<ParameterPtr>& parameters);
 /// The mean of several weight files, in double, into the parameters.

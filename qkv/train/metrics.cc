@@ -41,21 +41,38 @@ void Metrics::append(const std::string& line) {
 }
 
 void Metrics::step(const StepReport& r) {
-  append(io::dump_json({{"step", r.state.step}, {"epoch", r.state.epoch}, {"loss", r.loss}, {"perplexity", r.perplexity},
-                        {"rate", r.rate}, {"grad_norm", r.grad_norm}, {"tokens_per_second", r.tokens_per_second},
-                        {"tflops", r.flops_per_second / 1e12}, {"target_tokens", r.state.target_tokens},
-                        {"seconds", r.state.seconds}}) + "\n");
+  append(io::dump_json({{"step", r.state.step},
+                        {"epoch", r.state.epoch},
+                        {"loss", r.loss},
+                        {"perplexity", r.perplexity},
+                        {"rate", r.rate},
+                        {"grad_norm", r.grad_norm},
+                        {"tokens_per_second", r.tokens_per_second},
+                        {"tflops", r.flops_per_second / 1e12},
+                        {"target_tokens", r.state.target_tokens},
+                        {"seconds", r.state.seconds}}) +
+         "\n");
 }
 
-void Metrics::validation(const TrainingState& state, const Validation& validation, bool best, const std::string& weights) {
-  append(io::dump_json({{"step", state.step}, {"validation", to_json(validation)}, {"weights", weights}, {"best", best}}) + "\n");
+void Metrics::validation(const TrainingState& state, const Validation& validation, bool best,
+                         const std::string& weights) {
+  append(
+      io::dump_json(
+          {{"step", state.step}, {"validation", to_json(validation)}, {"weights", weights}, {"best", best}}) +
+      "\n");
 }
 
 void Metrics::summary(const std::string& path, const TrainResult& r) {
-  io::write_file_atomically(path, io::dump_json({{"steps", r.state.step}, {"epochs", r.state.epoch},
-                                                 {"target_tokens", r.state.target_tokens}, {"seconds", r.state.seconds},
-                                                 {"best_step", r.state.best_step}, {"last", to_json(r.last)},
-                                                 {"average", to_json(r.average)}, {"chosen", r.chosen}}, 1) + "\n");
+  io::write_file_atomically(path, io::dump_json({{"steps", r.state.step},
+                                                 {"epochs", r.state.epoch},
+                                                 {"target_tokens", r.state.target_tokens},
+                                                 {"seconds", r.state.seconds},
+                                                 {"best_step", r.state.best_step},
+                                                 {"last", to_json(r.last)},
+                                                 {"average", to_json(r.average)},
+                                                 {"chosen", r.chosen}},
+                                                1) +
+                                      "\n");
 }
 
 }  // namespace qkv

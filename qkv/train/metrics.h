@@ -9,10 +9,12 @@ namespace qkv {
 
 class Metrics {
  public:
-  /// Opens for appending. Lines of a run that is resumed at `step` and had gone further are dropped, atomically.
+  /// Opens for appending. Lines of a run that is resumed at `step` and had gone further are dropped,
+  /// atomically.
   void open(const std::string& path, int64_t step);
   void step(const StepReport& report);
-  void validation(const TrainingState& state, const Validation& validation, bool best, const std::string& weights);
+  void validation(const TrainingState& state, const Validation& validation, bool best,
+                  const std::string& weights);
   void summary(const std::string& path, const TrainResult& result);
 
  private:

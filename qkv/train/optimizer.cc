@@ -16,7 +16,8 @@ constexpr int64_t kChunk = 16384;  // elements per partial sum of squares; fixed
 AdamW::AdamW(std::vector<ParameterPtr> parameters, const AdamWOptions& options)
     : parameters_(std::move(parameters)), options_(options) {
   for (const ParameterPtr& p : parameters_)
-    moments_.push_back({Tensor::zeros(p->value().shape(), DType::kF32), Tensor::zeros(p->value().shape(), DType::kF32)});
+    moments_.push_back(
+        {Tensor::zeros(p->value().shape(), DType::kF32), Tensor::zeros(p->value().shape(), DType::kF32)});
 }
 
 double AdamW::grad_norm() const {
@@ -38,11 +39,16 @@ double AdamW::grad_norm() const {
 void AdamW::step(double rate, double norm) {
   ++steps_;
   const double t = static_cast<double>(steps_);
-  kernels::AdamW k{.lr = static_cast<float>(rate), .beta1 = static_cast<float>(options_.beta1),
-                   .beta2 = static_cast<float>(options_.beta2), .eps = static_cast<float>(options_.eps), .decay = 0,
+  kernels::AdamW k{.lr = static_cast<float>(rate),
+                   .beta1 = static_cast<float>(options_.beta1),
+                   .beta2 = static_cast<float>(options_.beta2),
+                   .eps = static_cast<float>(options_.eps),
+                   .decay = 0,
                    .bias1 = static_cast<float>(1 - std::pow(options_.beta1, t)),
-                   .bias2 = static_cast<float>(1 - std::pow(options_.beta2, t)), .grad_scale = 1};
-  if (options_.clip_norm > 0 && norm > options_.clip_norm) k.grad_scale = static_cast<float>(options_.clip_norm / norm);
+                   .bias2 = static_cast<float>(1 - std::pow(options_.beta2, t)),
+                   .grad_scale = 1};
+  if (options_.clip_norm > 0 && norm > options_.clip_norm)
+    k.grad_scale = static_cast<float>(options_.clip_norm / norm);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& p = *parameters_[i];
     if (!p.trainable()) continue;

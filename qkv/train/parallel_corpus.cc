@@ -33,7 +33,8 @@ std::vector<std::string> read_text_lines(const std::string& path) {
     left.remove_prefix(end == std::string_view::npos ? left.size() : end + 1);
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (const auto bad = utf8::first_invalid(line))
-      throw_error(ErrorCode::kFormat, "{}: line {} is not UTF-8 at byte {}; convert it first, for example with iconv -t UTF-8",
+      throw_error(ErrorCode::kFormat,
+                  "{}: line {} is not UTF-8 at byte {}; convert it first, for example with iconv -t UTF-8",
                   path, lines.size() + 1, *bad + 1);
     lines.emplace_back(line);
   }
@@ -43,11 +44,13 @@ std::vector<std::string> read_text_lines(const std::string& path) {
 ParallelText read_parallel_files(const std::string& source_path, const std::string& target_path) {
   std::vector<std::string> source = read_text_lines(source_path), target = read_text_lines(target_path);
   QKV_CHECK(source.size() == target.size(), kFormat,
-            "parallel text: {} has {} lines, {} has {}; line n of one must be the translation of line n of the other",
+            "parallel text: {} has {} lines, {} has {}; line n of one must be the translation of line n of "
+            "the other",
             source_path, source.size(), target_path, target.size());
   ParallelText text;
   for (size_t i = 0; i < source.size(); ++i) keep(text, std::move(source[i]), std::move(target[i]));
-  QKV_CHECK(!text.source.empty(), kFormat, "parallel text: {} and {} hold no sentence pair", source_path, target_path);
+  QKV_CHECK(!text.source.empty(), kFormat, "parallel text: {} and {} hold no sentence pair", source_path,
+            target_path);
   return text;
 }
 
@@ -61,7 +64,8 @@ ParallelText read_parallel_tsv(const std::string& path, bool swap) {
       continue;
     }
     const size_t tab = line.find('\t');
-    QKV_CHECK(tab != std::string::npos, kFormat, "{}: line {} has no tab; each line must be: source TAB target", path, number);
+    QKV_CHECK(tab != std::string::npos, kFormat,
+              "{}: line {} has no tab; each line must be: source TAB target", path, number);
     std::string first = line.substr(0, tab), second = line.substr(tab + 1);
     second = second.substr(0, second.find('\t'));
     if (swap) std::swap(first, second);

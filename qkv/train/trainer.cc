@@ -27,7 +27,9 @@ class Speed {
   }
   double tokens() const { return sum(1) / std::max(1e-9, sum(0)); }
   double flops() const { return sum(2) / std::max(1e-9, sum(0)); }
-  double seconds_per_step() const { return sum(0) / static_cast<double>(std::max<size_t>(1, window_.size())); }
+  double seconds_per_step() const {
+    return sum(0) / static_cast<double>(std::max<size_t>(1, window_.size()));
+  }
 
  private:
   double sum(int column) const {
@@ -41,8 +43,12 @@ class Speed {
 class Loop {
  public:
   Loop(Trainee& trainee, const TrainOptions& options, TrainObserver& observer)
-      : trainee_(trainee), options_(options), observer_(observer), optimizer_(trainee.parameters(), options.optimizer),
-        checkpoints_(options.run_dir + "/checkpoints"), snapshots_(options.run_dir + "/weights") {}
+      : trainee_(trainee),
+        options_(options),
+        observer_(observer),
+        optimizer_(trainee.parameters(), options.optimizer),
+        checkpoints_(options.run_dir + "/checkpoints"),
+        snapshots_(options.run_dir + "/weights") {}
 
   TrainResult run() {
     start();
@@ -63,16 +69,19 @@ class Loop {
   void start() {
     QKV_CHECK(options_.max_steps > 0 || options_.max_epochs > 0 || options_.max_minutes > 0, kValue,
               "train: nothing says when to end; set max_steps, max_epochs or max_minutes");
-    QKV_CHECK(options_.accumulate > 0 && options_.validate_every > 0 && options_.save_every > 0 && options_.log_every > 0, kValue,
-              "train: accumulate, validate_every, save_every and log_every need to be positive");
+    QKV_CHECK(options_.accumulate > 0 && options_.validate_every > 0 && options_.save_every > 0 &&
+                  options_.log_every > 0,
+              kValue, "train: accumulate, validate_every, save_every and log_every need to be positive");
     io::make_directories(checkpoints_);
     io::make_directories(snapshots_);
     if (options_.resume) {
-      state_ = load_newest_checkpoint(checkpoints_, optimizer_, [&](const std::string& text) { observer_.on_message(text); });
+      state_ = load_newest_checkpoint(checkpoints_, optimizer_,
+                                      [&](const std::string& text) { observer_.on_message(text); });
       observer_.on_message(fmt::format("resumed at step {} (epoch {})", state_.step, state_.epoch + 1));
     } else {
       QKV_CHECK(!has_checkpoint(checkpoints_), kValue,
-                "train: {} already holds a run; go on with --resume, or choose another --out", options_.run_dir);
+                "train: {} already holds a run; go on with --resume, or choose another --out",
+                options_.run_dir);
     }
     metrics_.open(options_.run_dir + "/metrics.jsonl", state_.step);
     batches_ = trainee_.begin_epoch(state_.epoch);
@@ -96,7 +105,8 @@ class Loop {
     LossSums sums;
     for (int64_t i = 0; i < count; ++i) {
       Pass pass = Pass::training(options_.dtype, options_.seed, static_cast<uint32_t>(state_.micro_step++));
-      const LossSums part = trainee_.accumulate_gradients(state_.batch + i, pass, 1.0 / static_cast<double>(tokens));
+      const LossSums part =
+          trainee_.accumulate_gradients(state_.batch + i, pass, 1.0 / static_cast<double>(tokens));
       sums.loss += part.loss;
       sums.nll += part.nll;
       sums.n += part.n;
@@ -120,19 +130,24 @@ class Loop {
 
   void not_finite(double norm, double loss) {
     optimizer_.zero_grad();
-    const std::string what = fmt::format("train: step {}: loss {} and gradient norm {} are not both finite", state_.step, loss, norm);
+    const std::string what = fmt::format("train: step {}: loss {} and gradient norm {} are not both finite",
+                                         state_.step, loss, norm);
     switch (options_.non_finite) {
       case NonFinitePolicy::kStop:
-        throw_error(ErrorCode::kValue,
-                    "{}; the last checkpoint in {} is intact. Try a lower learning rate, more warm-up or clip_norm", what, checkpoints_);
+        throw_error(
+            ErrorCode::kValue,
+            "{}; the last checkpoint in {} is intact. Try a lower learning rate, more warm-up or clip_norm",
+            what, checkpoints_);
       case NonFinitePolicy::kSkip:
         ++state_.skipped_updates;
         observer_.on_message(what + "; update skipped");
         break;
       case NonFinitePolicy::kRollBack: {
-        // Back to the saved weights, but not to the saved place in the data, which would only do the same again.
+        // Back to the saved weights, but not to the saved place in the data, which would only do the same
+        // again.
         const TrainingState here = state_;
-        state_ = load_newest_checkpoint(checkpoints_, optimizer_, [&](const std::string& text) { observer_.on_message(text); });
+        state_ = load_newest_checkpoint(checkpoints_, optimizer_,
+                                        [&](const std::string& text) { observer_.on_message(text); });
         const int64_t updates = optimizer_.steps();
         state_ = here;
         state_.skipped_updates = state_.step - updates;
@@ -144,8 +159,13 @@ class Loop {
 
   void report(const LossSums& sums, double rate, double norm) {
     const double n = static_cast<double>(std::max<int64_t>(1, sums.n));
-    StepReport r{.state = state_, .loss = sums.loss / n, .perplexity = std::exp(sums.nll / n), .rate = rate, .grad_norm = norm,
-                 .tokens_per_second = speed_.tokens(), .flops_per_second = speed_.flops()};
+    StepReport r{.state = state_,
+                 .loss = sums.loss / n,
+                 .perplexity = std::exp(sums.nll / n),
+                 .rate = rate,
+                 .grad_norm = norm,
+                 .tokens_per_second = speed_.tokens(),
+                 .flops_per_second = speed_.flops()};
     r.state.seconds = seconds();
     const int64_t updates_per_epoch = (batches_ + options_.accumulate - 1) / options_.accumulate;
     r.steps_total = options_.max_steps;
@@ -156,7 +176,8 @@ class Loop {
     if (r.steps_total > 0) {
       // Training steps at their present speed, and validations at what they have cost so far.
       const double left = static_cast<double>(std::max<int64_t>(0, r.steps_total - state_.step));
-      r.seconds_left = left * speed_.seconds_per_step() + left / static_cast<double>(options_.validate_every) * validation_seconds_;
+      r.seconds_left = left * speed_.seconds_per_step() +
+                       left / static_cast<double>(options_.validate_every) * validation_seconds_;
     }
     if (options_.max_minutes > 0) {
       const double by_clock = std::max(0.0, 60 * options_.max_minutes - r.state.seconds);
@@ -172,9 +193,13 @@ class Loop {
     if (state_.best_step == 0) return true;
     return merit(v) > state_.best;
   }
-  double merit(const Validation& v) const { return options_.choose_by_score && v.has_score ? v.score : -v.loss; }
+  double merit(const Validation& v) const {
+    return options_.choose_by_score && v.has_score ? v.score : -v.loss;
+  }
 
-  std::string snapshot_path(int64_t step) const { return fmt::format("{}/step-{:08d}.safetensors", snapshots_, step); }
+  std::string snapshot_path(int64_t step) const {
+    return fmt::format("{}/step-{:08d}.safetensors", snapshots_, step);
+  }
 
   void validate() {
     const double begin = now();
@@ -191,7 +216,8 @@ class Loop {
     }
     if (options_.average > 0) {
       save_weights(snapshot_path(state_.step), optimizer_.parameters());
-      // One more than is averaged: a run that resumes from the checkpoint before this validation writes it again.
+      // One more than is averaged: a run that resumes from the checkpoint before this validation writes it
+      // again.
       const int64_t old = state_.step - (options_.average + 1) * options_.validate_every;
       std::error_code ignored;
       if (old > 0) fs::remove(snapshot_path(old), ignored);
@@ -211,7 +237,8 @@ class Loop {
     if (last_step_ != state_.step) validate();
     save();
     trainee_.save_model(options_.run_dir + "/last");
-    TrainResult result{.state = state_, .last = last_, .chosen = state_.best_step == state_.step ? "last" : "best"};
+    TrainResult result{
+        .state = state_, .last = last_, .chosen = state_.best_step == state_.step ? "last" : "best"};
     result.state.seconds = seconds();
     std::vector<std::string> paths;
     for (int64_t i = 0; i < options_.average; ++i) {

@@ -1,5 +1,6 @@
 #pragma once
-// The training loop: batches in, checkpoints out. It knows no model and no text; what is trained is a Trainee.
+// The training loop: batches in, checkpoints out. It knows no model and no text; what is trained is a
+// Trainee.
 
 #include <atomic>
 #include <string>
@@ -46,20 +47,20 @@ NonFinitePolicy non_finite_policy_from_name(std::string_view name);  // stop, sk
 struct TrainOptions {
   std::string run_dir;
   uint64_t seed = 1;
-  DType dtype = DType::kF32;          // of activations
+  DType dtype = DType::kF32;  // of activations
   Schedule schedule;
   AdamWOptions optimizer;
-  int64_t max_steps = 0;              // 0: no limit (then one of the next two must be set)
+  int64_t max_steps = 0;  // 0: no limit (then one of the next two must be set)
   int64_t max_epochs = 0;
-  double max_minutes = 0;             // ends a run by the clock; such a run does not repeat to the bit
-  int64_t accumulate = 1;             // batches per update
-  int64_t validate_every = 500;       // steps; also when weights are set aside for the average
-  int64_t save_every = 500;           // steps between checkpoints
-  int64_t log_every = 50;             // steps between lines of metrics.jsonl
+  double max_minutes = 0;        // ends a run by the clock; such a run does not repeat to the bit
+  int64_t accumulate = 1;        // batches per update
+  int64_t validate_every = 500;  // steps; also when weights are set aside for the average
+  int64_t save_every = 500;      // steps between checkpoints
+  int64_t log_every = 50;        // steps between lines of metrics.jsonl
   int64_t keep_checkpoints = 2;
-  int64_t average = 5;                // the last n sets of weights that are averaged at the end; 0: none
-  int64_t early_stop = 0;             // validations without a better one; 0: never
-  bool choose_by_score = true;        // best by score where there is one, else by loss
+  int64_t average = 5;          // the last n sets of weights that are averaged at the end; 0: none
+  int64_t early_stop = 0;       // validations without a better one; 0: never
+  bool choose_by_score = true;  // best by score where there is one, else by loss
   NonFinitePolicy non_finite = NonFinitePolicy::kStop;
   bool resume = false;
   const std::atomic<bool>* stop = nullptr;  // set by a signal: save and leave
@@ -86,16 +87,17 @@ class TrainObserver {
 struct TrainResult {
   TrainingState state;
   Validation last, best, average;
-  bool stopped = false;   // left early on request; resume goes on from here
-  std::string chosen;     // "best", "average" or "last": the best on validation, in run_dir/<chosen>
+  bool stopped = false;  // left early on request; resume goes on from here
+  std::string chosen;    // "best", "average" or "last": the best on validation, in run_dir/<chosen>
 };
 
-/// Trains until a limit, writing to run_dir: checkpoints/, best/, last/, average/, metrics.jsonl, summary.json.
+/// Trains until a limit, writing to run_dir: checkpoints/, best/, last/, average/, metrics.jsonl,
+/// summary.json.
 ///
-/// Resumed from a checkpoint, a run gives the same bits as one that was never interrupted (same binary, same ISA; any number of
-/// threads). Errors: kValue (options), kIo (saving), kCancelled never: a stop is a result. A non-finite loss or gradient is
-/// noticed before it touches the weights; under kStop it is an Error kValue that names the step, with the last checkpoint
-/// intact.
+/// Resumed from a checkpoint, a run gives the same bits as one that was never interrupted (same binary, same
+/// ISA; any number of threads). Errors: kValue (options), kIo (saving), kCancelled never: a stop is a result.
+/// A non-finite loss or gradient is noticed before it touches the weights; under kStop it is an Error kValue
+/// that names the step, with the last checkpoint intact.
 TrainResult train(Trainee& trainee, const TrainOptions& options, TrainObserver& observer);
 
 }  // namespace qkv

@@ -9,8 +9,9 @@ namespace {
 constexpr int64_t kGrain = 8192;  // elements a thread; a multiple of 128, as dropout's places want
 
 void check_same(const Var& a, const Var& b, const char* op) {
-  QKV_CHECK(a.value().shape() == b.value().shape() && a.dtype() == b.dtype(), kShape, "{}: {} {} and {} {} differ", op,
-            a.value().shape().str(), name(a.dtype()), b.value().shape().str(), name(b.dtype()));
+  QKV_CHECK(a.value().shape() == b.value().shape() && a.dtype() == b.dtype(), kShape,
+            "{}: {} {} and {} {} differ", op, a.value().shape().str(), name(a.dtype()),
+            b.value().shape().str(), name(b.dtype()));
 }
 
 // out = body over pieces, for a fresh tensor like `like`.
@@ -19,7 +20,8 @@ Tensor map(const Tensor& like, Body&& body) {
   const Tensor out = Tensor::empty(like.shape(), like.dtype());
   kernels::visit_dtype(like.dtype(), [&]<class T>(T) {
     const auto& rows = kernels::table().of<T>().rows;
-    parallel_for(like.numel(), kGrain, [&](int64_t begin, int64_t end) { body(rows, begin, end - begin, out.data<T>() + begin); });
+    parallel_for(like.numel(), kGrain,
+                 [&](int64_t begin, int64_t end) { body(rows, begin, end - begin, out.data<T>() + begin); });
   });
   return out;
 }
@@ -27,7 +29,8 @@ Tensor map(const Tensor& like, Body&& body) {
 // residual (or nothing) + dropout(x).
 Tensor apply_dropout(const Tensor& x, const Tensor& residual, const kernels::Dropout& dropout) {
   return map(x, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* out) {
-    rows.dropout_add(n, begin, x.data<T>() + begin, residual.defined() ? residual.data<T>() + begin : nullptr, dropout, out);
+    rows.dropout_add(n, begin, x.data<T>() + begin, residual.defined() ? residual.data<T>() + begin : nullptr,
+                     dropout, out);
   });
 }
 
@@ -36,9 +39,10 @@ Tensor apply_dropout(const Tensor& x, const Tensor& residual, const kernels::Dro
 Var add(const Var& a, const Var& b) {
   check_same(a, b, "add");
   const Tensor x = a.value().contiguous(), y = b.value().contiguous();
-  const Tensor out = map(x, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* to) {
-    rows.add(n, x.data<T>() + begin, y.data<T>() + begin, to);
-  });
+  const Tensor out =
+      map(x, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* to) {
+        rows.add(n, x.data<T>() + begin, y.data<T>() + begin, to);
+      });
   return Var::result(out, a.requires_grad() || b.requires_grad(), {a, b}, [=](const Tensor& dy) {
     a.add_grad(dy);
     b.add_grad(dy);
@@ -72,9 +76,8 @@ Var multiply(const Var& a, const Var& b) {
 
 Var activate(const Var& x, kernels::Activation f) {
   const Tensor in = x.value().contiguous();
-  const Tensor out = map(in, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* to) {
-    rows.activation(n, f, in.data<T>() + begin, to);
-  });
+  const Tensor out = map(in, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n,
+                                          T* to) { rows.activation(n, f, in.data<T>() + begin, to); });
   const Tensor kept = f == kernels::Activation::kTanh ? out : in;
   return Var::result(out, x.requires_grad(), {x}, [=](const Tensor& grad) {
     const Tensor dy = grad.contiguous();

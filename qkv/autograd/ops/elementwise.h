@@ -6,15 +6,16 @@
 
 namespace qkv {
 
-Var add(const Var& a, const Var& b);            // a + b, equal shapes
-Var scale(const Var& x, double factor);         // factor * x
-Var multiply(const Var& a, const Var& b);       // a * b, elementwise, equal shapes
+Var add(const Var& a, const Var& b);                // a + b, equal shapes
+Var scale(const Var& x, double factor);             // factor * x
+Var multiply(const Var& a, const Var& b);           // a * b, elementwise, equal shapes
 Var activate(const Var& x, kernels::Activation f);  // f(x)
 /// Columns [begin, end) of a matrix, sharing memory; the gradient goes back into those columns.
 Var columns(const Var& x, int64_t begin, int64_t end);
 
-/// Dropout with probability p (Srivastava et al. 2014): kept values are scaled so that the expectation stays. Which are kept is
-/// a function of `key` and place alone (kernels/rows.h); nothing is stored for the backward pass. p = 0 is the identity.
+/// Dropout with probability p (Srivastava et al. 2014): kept values are scaled so that the expectation stays.
+/// Which are kept is a function of `key` and place alone (kernels/rows.h); nothing is stored for the backward
+/// pass. p = 0 is the identity.
 Var dropout(const Var& x, double p, const RandomKey& key);
 /// residual + dropout(x), in one pass.
 Var add_dropout(const Var& residual, const Var& x, double p, const RandomKey& key);

@@ -14,7 +14,7 @@ namespace qkv {
 ///   returns    [n, d]           of the dtype asked for
 ///
 /// Error kValue: an id or position outside its table, naming it.
-Var embedding(const std::vector<int32_t>& ids, const ParameterPtr& table, double scale, const std::vector<int32_t>& position_ids,
-              const ParameterPtr& positions, DType dtype);
+Var embedding(const std::vector<int32_t>& ids, const ParameterPtr& table, double scale,
+              const std::vector<int32_t>& position_ids, const ParameterPtr& positions, DType dtype);
 
 }  // namespace qkv

@@ -22,14 +22,16 @@ Tensor through_activation(const Tensor& dy, Activation f, const Tensor& kept) {
 
 Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias, Activation activation) {
   const Tensor& in = x.value();
-  QKV_CHECK(in.rank() == 2 && in.size(1) == weight->value().size(1), kShape, "linear: {} takes rows of {}, got {}",
-            weight->name(), weight->value().size(1), in.shape().str());
+  QKV_CHECK(in.rank() == 2 && in.size(1) == weight->value().size(1), kShape,
+            "linear: {} takes rows of {}, got {}", weight->name(), weight->value().size(1), in.shape().str());
   const Tensor out = Tensor::empty({in.size(0), weight->value().size(0)}, in.dtype());
   const bool trainable = weight->trainable() || (bias && bias->trainable());
   const bool keep = grad_enabled() && (x.requires_grad() || trainable);
   const bool from_output = activation == Activation::kRelu || activation == Activation::kTanh;
   Tensor kept = out;
-  MatmulOptions options{.bias = bias ? bias->value() : Tensor{}, .activation = activation, .pre_activation = {},
+  MatmulOptions options{.bias = bias ? bias->value() : Tensor{},
+                        .activation = activation,
+                        .pre_activation = {},
                         .accumulate = false};
   if (keep && activation != Activation::kNone && !from_output)
     options.pre_activation = kept = Tensor::empty(out.shape(), out.dtype());

@@ -7,8 +7,8 @@
 namespace qkv {
 namespace {
 
-// Rows per partial sum of a parameter's gradient. Fixed, and the partial sums are added in order, so that the bits do not
-// depend on the number of threads.
+// Rows per partial sum of a parameter's gradient. Fixed, and the partial sums are added in order, so that the
+// bits do not depend on the number of threads.
 constexpr int64_t kRowBlock = 256;
 constexpr int64_t kRowGrain = 16;
 
@@ -17,7 +17,8 @@ void check_rows(const Var& x, const ParameterPtr& gamma, const char* op) {
             "{}: needs rows of {}, got {}", op, gamma->value().numel(), x.value().shape().str());
 }
 
-// body(block's first row, rows, partial sums...) over blocks of rows; then adds the partial sums [blocks, d] to `totals`.
+// body(block's first row, rows, partial sums...) over blocks of rows; then adds the partial sums [blocks, d]
+// to `totals`.
 template <class A, class Body>
 void sum_in_blocks(int64_t rows, int64_t d, std::initializer_list<A*> totals, Body&& body) {
   const int64_t blocks = ceil_div(rows, kRowBlock), n = static_cast<int64_t>(totals.size());
@@ -49,8 +50,8 @@ Var layer_norm(const Var& x, const ParameterPtr& gamma, const ParameterPtr& beta
     A* mean = stats.data<A>();
     A* rstd = mean + n;
     parallel_for(n, kRowGrain, [&](int64_t r0, int64_t r1) {
-      norm(r1 - r0, d, in.data<T>() + r0 * d, gamma->value().data<A>(), beta->value().data<A>(), static_cast<A>(eps),
-           out.data<T>() + r0 * d, mean + r0, rstd + r0);
+      norm(r1 - r0, d, in.data<T>() + r0 * d, gamma->value().data<A>(), beta->value().data<A>(),
+           static_cast<A>(eps), out.data<T>() + r0 * d, mean + r0, rstd + r0);
     });
   });
   const bool trainable = gamma->trainable() || beta->trainable();
@@ -63,8 +64,8 @@ Var layer_norm(const Var& x, const ParameterPtr& gamma, const ParameterPtr& beta
       A* dgamma = gamma->trainable() ? gamma->grad().data<A>() : nullptr;
       A* dbeta = beta->trainable() ? beta->grad().data<A>() : nullptr;
       sum_in_blocks<A>(n, d, {dgamma, dbeta}, [&](int64_t r0, int64_t rows, A* sums) {
-        back(rows, d, dy.data<T>() + r0 * d, in.data<T>() + r0 * d, gamma->value().data<A>(), mean + r0, mean + n + r0,
-             dx.data<T>() + r0 * d, sums, sums + d);
+        back(rows, d, dy.data<T>() + r0 * d, in.data<T>() + r0 * d, gamma->value().data<A>(), mean + r0,
+             mean + n + r0, dx.data<T>() + r0 * d, sums, sums + d);
       });
     });
     x.add_grad(dx);
@@ -81,8 +82,8 @@ Var rms_norm(const Var& x, const ParameterPtr& gamma, double eps) {
     using A = accumulator_t<T>;
     const auto norm = kernels::table().of<T>().rows.rms_norm;
     parallel_for(n, kRowGrain, [&](int64_t r0, int64_t r1) {
-      norm(r1 - r0, d, in.data<T>() + r0 * d, gamma->value().data<A>(), static_cast<A>(eps), out.data<T>() + r0 * d,
-           rstd.data<A>() + r0);
+      norm(r1 - r0, d, in.data<T>() + r0 * d, gamma->value().data<A>(), static_cast<A>(eps),
+           out.data<T>() + r0 * d, rstd.data<A>() + r0);
     });
   });
   return Var::result(out, x.requires_grad() || gamma->trainable(), {x}, [=](const Tensor& grad) {
@@ -92,8 +93,8 @@ Var rms_norm(const Var& x, const ParameterPtr& gamma, double eps) {
       const auto back = kernels::table().of<T>().rows.rms_norm_backward;
       A* dgamma = gamma->trainable() ? gamma->grad().data<A>() : nullptr;
       sum_in_blocks<A>(n, d, {dgamma}, [&](int64_t r0, int64_t rows, A* sums) {
-        back(rows, d, dy.data<T>() + r0 * d, in.data<T>() + r0 * d, gamma->value().data<A>(), rstd.data<A>() + r0,
-             dx.data<T>() + r0 * d, sums);
+        back(rows, d, dy.data<T>() + r0 * d, in.data<T>() + r0 * d, gamma->value().data<A>(),
+             rstd.data<A>() + r0, dx.data<T>() + r0 * d, sums);
       });
     });
     x.add_grad(dx);
@@ -114,8 +115,8 @@ Var softmax(const Var& x) {
     const Tensor dy = grad.contiguous(), dx = Tensor::empty(in.shape(), in.dtype());
     kernels::visit_dtype(in.dtype(), [&]<class T>(T) {
       parallel_for(n, kRowGrain, [&](int64_t r0, int64_t r1) {
-        kernels::table().of<T>().rows.softmax_backward(r1 - r0, d, dy.data<T>() + r0 * d, out.data<T>() + r0 * d,
-                                                       dx.data<T>() + r0 * d);
+        kernels::table().of<T>().rows.softmax_backward(r1 - r0, d, dy.data<T>() + r0 * d,
+                                                       out.data<T>() + r0 * d, dx.data<T>() + r0 * d);
       });
     });
     x.add_grad(dx);
