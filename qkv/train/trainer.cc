@@ -223,8 +223,10 @@ class Loop {
       if (old > 0) fs::remove(snapshot_path(old), ignored);
     }
     validation_seconds_ = now() - begin;
-    metrics_.validation(state_, last_, best, "last");
-    observer_.on_validation(state_, last_, best);
+    TrainingState shown = state_;
+    shown.seconds = seconds();
+    metrics_.validation(shown, last_, best, "last");
+    observer_.on_validation(shown, last_, best);
   }
 
   void save() {
