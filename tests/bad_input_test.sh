@@ -23,8 +23,8 @@ expect 2 "Did you mean translate?" "$qkv" tranlsate
 expect 2 "Did you mean --beam" "$qkv" translate --baem 3
 expect 2 "" "$qkv"
 expect 0 "" "$qkv" translate -h
-expect 1 "'abc' is not a whole number" train --pairs "$T" --max-steps abc
-expect 1 "scaled_dot" train --pairs "$T" --attention scaled_dto
+expect 2 "'abc' is not a whole number" train --pairs "$T" --max-steps abc
+expect 2 "did you mean scaled_dot" train --pairs "$T" --attention scaled_dto
 printf '[training]\nlearning_rat = 1\n' > "$dir/bad.toml"
 expect 1 "no setting is called training.learning_rat" train --config "$dir/bad.toml"
 printf '[training\n' > "$dir/bad.toml"
@@ -50,6 +50,11 @@ small="${small/--quiet/}"
 expect 0 "pairs longer than" train --pairs "$dir/windows.tsv"
 expect 0 "2 pairs with an empty side left out" train --pairs "$dir/windows.tsv"
 
+# Settings that would only fail later fail at once.
+expect 1 "set max_steps" train --pairs "$T" --schedule cosine --max-steps 0 --max-epochs 1
+expect 1 "13b" train --pairs "$T" --bleu-tokenize 13b
+expect 1 "keep_checkpoints" train --pairs "$T" --keep-checkpoints 0
+
 # Numbers that explode: seen in the same step, the checkpoint before it intact.
 expect 1 "not both finite" train --pairs "$T" --lr 1e30 --warmup 1 --max-steps 20 --dtype f32
 
@@ -70,15 +75,17 @@ model; printf 'version https://git-lfs.github.com/spec/v1\n' > "$dir/m/model.saf
 
 # Text to translate.
 model
-printf 'caf\xe9\n' > "$dir/in"; expect 1 "line 1 is not UTF-8" translate
+{ yes 'I know.' | head -1500; printf 'caf\xe9\n'; } > "$dir/in"; expect 1 "line 1501 is not UTF-8" translate
 { head -c 75000 /dev/urandom | base64 -w 0; echo; echo 'I know.'; } > "$dir/in"
 expect 0 "line 1 is longer than" timeout 120 "$qkv" translate --model "$dir/m" --beam 1 --max-length 20
 [ "$(wc -l < "$dir/stdout")" = 2 ] || { echo "FAILED: 2 lines in, $(wc -l < "$dir/stdout") out"; failures=$((failures + 1)); }
 
-# A full disk while saving: a message, the last good checkpoint intact, and the run goes on when there is room again.
+# A full disk while saving: a message and no debris.
 if mkdir "$dir/disk" && mount -t tmpfs -o size=900k none "$dir/disk" 2>/dev/null; then
   input=/dev/null
   expect 1 "space" "$qkv" train translate --valid-pairs "$V" --pairs "$T" ${small/--max-steps 5/--max-steps 100} --vocab-size 600 --d-model 64 --out "$dir/disk/run"
+  [ -e "$dir/disk/run/config.toml" ] || { echo "FAILED: the run directory is gone"; failures=$((failures + 1)); }
+  [ -z "$(find "$dir/disk" -name '*.tmp*')" ] || { echo "FAILED: debris: $(find "$dir/disk" -name '*.tmp*')"; failures=$((failures + 1)); }
   umount "$dir/disk"
 else
   echo "skipped: a full disk (mounting a small file system is not permitted here)"

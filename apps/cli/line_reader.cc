@@ -6,6 +6,7 @@
 
 #include "qkv/base/error.h"
 #include "qkv/io/file.h"
+#include "qkv/text/utf8.h"
 
 namespace qkv::cli {
 namespace {
@@ -44,8 +45,10 @@ std::vector<std::string> LineReader::next(size_t most) {
     if (c == EOF && line.empty()) break;
     if (lines_ == 0 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);
     if (line.ends_with('\r')) line.pop_back();
-    lines.push_back(std::move(line));
     ++lines_;
+    if (const auto bad = utf8::first_invalid(line))
+      throw_error(ErrorCode::kValue, "{}: line {} is not UTF-8 at byte {}; convert it first, for example with iconv -t UTF-8", path_, lines_, *bad + 1);
+    lines.push_back(std::move(line));
     if (c == EOF) break;
   }
   return lines;

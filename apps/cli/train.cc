@@ -78,13 +78,15 @@ struct Command {
   }
 
   void run() {
-    if (resume && config.empty() && io::exists(out + "/config.toml")) {
-      // A run knows its own settings.
-      settings.load(out + "/config.toml");
-    } else {
-      settings.load(config);
+    try {
+      // A run knows its own settings; flags given now still beat them.
+      settings.load(resume && config.empty() && io::exists(out + "/config.toml") ? out + "/config.toml" : config);
+      train.resolve();
+    } catch (const Error& e) {
+      // What was typed is wrong: a wrong call, with its own exit status. A damaged file is not.
+      if (e.code() == ErrorCode::kValue) throw CLI::ValidationError(e.what());
+      throw;
     }
-    train.resolve();
     resolve_paths();
     QKV_CHECK(!out.empty(), kValue, "train: where to? give --out DIR");
 
@@ -102,10 +104,16 @@ struct Command {
     if (resume && io::exists(tokenizer_path)) {
       model.source_tokenizer = model.target_tokenizer =
           std::make_shared<Tokenizer>(Tokenizer::load(tokenizer_path));
-      if (io::exists(target_path))
+      if (!train.joint)
         model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(target_path));
     } else {
       learn_vocabulary(model, training, observer);
+    }
+    for (const auto& tokenizer : {model.source_tokenizer, model.target_tokenizer}) {
+      const std::vector<int32_t> probe = tokenizer->encode("a");
+      QKV_CHECK(!probe.empty() && probe.back() == train.model.eos_id && tokenizer->is_special(train.model.pad_id), kValue,
+                "train: the tokenizer needs to append </s> with id {} to a sentence and to have <pad> as id {}, as those of qkv do",
+                train.model.eos_id, train.model.pad_id);
     }
     const bool shared = model.source_tokenizer == model.target_tokenizer;
     train.model.vocab_size = model.source_tokenizer->vocab_size();
@@ -124,15 +132,18 @@ struct Command {
 
     io::make_directories(out);
     const RunLock lock(out);
-    io::remove_abandoned_temporaries(out);
+    for (const char* folder : {"", "/best", "/last", "/average", "/weights"})
+      if (io::is_directory(out + folder)) io::remove_abandoned_temporaries(out + folder);
     if (!resume) {
       QKV_CHECK(!has_checkpoint(out + "/checkpoints"), kValue,
                 "train: {} already holds a run; go on with --resume, or choose another --out", out);
       model.source_tokenizer->save(tokenizer_path);
       if (!shared) model.target_tokenizer->save(target_path);
-      io::write_file_atomically(out + "/config.toml", settings.to_toml());
-      io::write_file_atomically(out + "/command.txt", command_line + "\n");
     }
+    const std::string command_path = out + "/command.txt";
+    const std::string before = resume && io::exists(command_path) ? io::read_file(command_path, 1 << 20) : "";
+    io::write_file_atomically(out + "/config.toml", settings.to_toml());
+    io::write_file_atomically(command_path, before + command_line + "\n");
     train.train.run_dir = out;
     train.train.resume = resume;
     train.train.stop = &stop_requested;

@@ -87,7 +87,7 @@ void add_translate_command(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
   cmd->add_option("--nbest,--n-best", f->show.n_best,
-                  "translations of each line, best first, as: line ||| text ||| score")
+                  "translations of each line, best first, as: text ||| score, and an empty line")
       ->check(CLI::Range(1, 1000));
   cmd->add_option("--length-penalty", search.length_penalty,
                   "alpha: 0 prefers short, 1 is the mean over tokens")

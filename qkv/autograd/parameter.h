@@ -22,6 +22,10 @@ class Parameter {
   void value_changed() { packed_ = {}; }
   void set_value(Tensor value);  // Error kShape if the shape changes
 
+  /// Whether weight decay is for it: matrices and tables, not biases and norms.
+  bool decays() const { return decays_; }
+  void set_decays(bool decays) { decays_ = decays; }
+
   bool trainable() const { return trainable_; }
   void set_trainable(bool trainable) { trainable_ = trainable; }
   /// The gradient's sum so far: zeros at first use. Backward passes add to it.
@@ -40,7 +44,7 @@ class Parameter {
   };
   std::string name_;
   Tensor value_, grad_;
-  bool trainable_ = true;
+  bool trainable_ = true, decays_ = false;
   Packed packed_;
 };
 using ParameterPtr = std::shared_ptr<Parameter>;

@@ -7,7 +7,7 @@ namespace qkv {
 namespace {
 
 constexpr int64_t kMaxVocab = int64_t{1} << 24, kMaxWidth = 65536, kMaxLayers = 512,
-                  kMaxPositions = int64_t{1} << 20;
+                  kMaxPositions = 32768;
 
 void check_range(const char* field, int64_t value, int64_t min, int64_t max) {
   QKV_CHECK(value >= min && value <= max, kValue, "transformer: {} is {}, needs to be {} to {}", field, value,
@@ -32,7 +32,7 @@ void TransformerConfig::validate() const {
   check_range("n_kv_heads", kv_heads(), 1, n_heads);
   check_range("d_k", d_k, 0, kMaxWidth);
   check_range("d_v", d_v, 0, kMaxWidth);
-  check_range("max_len", max_len, 1, kMaxPositions);
+  check_range("max_len", max_len, 2, kMaxPositions);
   QKV_CHECK(n_heads % kv_heads() == 0, kValue,
             "transformer: n_heads ({}) is not a multiple of n_kv_heads ({})", n_heads, kv_heads());
   QKV_CHECK((d_k > 0 && d_v > 0) || d_model % n_heads == 0, kValue,
@@ -130,7 +130,7 @@ TransformerConfig transformer_config_from_json(const io::Json& json, const std::
   c.activation = activation_from_name(get_string(json, "activation_function", where));
   c.pre_norm = get_bool_or(json, "normalize_before", type == "pegasus", where);
   c.learned_positions = !get_bool_or(json, "static_position_embeddings", true, where);
-  c.max_len = get_int(json, "max_position_embeddings", 1, kMaxPositions, where);
+  c.max_len = get_int(json, "max_position_embeddings", 2, kMaxPositions, where);
   c.tie_output = get_bool_or(json, "tie_word_embeddings", true, where);
   c.dropout = get_number_or(json, "dropout", 0, 0, 1, where);
   c.attention_dropout = get_number_or(json, "attention_dropout", 0, 0, 1, where);

@@ -28,7 +28,9 @@ ParameterPtr ParameterSet::draw(const std::string& name, const Shape& shape,
     for (double& x : values) x = next(random);
     value.copy_from(Tensor::from(shape, values, dtype_));
   }
-  return add(std::make_shared<Parameter>(name, value));
+  ParameterPtr parameter = add(std::make_shared<Parameter>(name, value));
+  parameter->set_decays(true);
+  return parameter;
 }
 
 ParameterPtr ParameterSet::xavier_uniform(const std::string& name, const Shape& shape) {

@@ -22,7 +22,11 @@ void check_fit(const Tokenizer& tokenizer, int64_t rows, int32_t eos, const std:
 std::string resolve_model_directory(const std::string& dir) {
   const std::string summary = dir + "/summary.json";
   if (io::exists(dir + "/config.json")) return dir;
-  if (io::exists(summary)) return dir + "/" + io::get_string(io::read_json(summary), "chosen", summary);
+  if (io::exists(summary)) {
+    const std::string chosen = io::get_string(io::read_json(summary), "chosen", summary);
+    QKV_CHECK(chosen == "best" || chosen == "last" || chosen == "average", kFormat, "{}: chosen is not best, last or average", summary);
+    return dir + "/" + chosen;
+  }
   if (io::exists(dir + "/best/config.json")) return dir + "/best";  // a run that is still under way
   return dir;
 }

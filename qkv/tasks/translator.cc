@@ -14,6 +14,7 @@ namespace {
 struct Item {
   int64_t line = 0;
   std::vector<int32_t> ids;
+  bool first = true;  // of its line: the part that a forced prefix is for
 };
 
 bool is_blank(const std::string& line) { return line.find_first_not_of(" \t\r\n\v\f") == std::string::npos; }
@@ -31,6 +32,12 @@ Translator::Translator(TranslationModel model, const TranslateOptions& options)
   options_.search.start_id = config.start_id;
   options_.search.eos_id = config.eos_id;
   options_.search.pad_id = config.pad_id;
+  // A token that ends a line would move every later line away from its source; <unk> says nothing.
+  const Tokenizer& target = *model_.target_tokenizer;
+  for (int32_t id = 0; id < static_cast<int32_t>(target.vocab_size()); ++id)
+    if (const std::string text = target.piece_text(id); text.find_first_of("\n\r") != std::string::npos)
+      options_.search.banned_ids.push_back(id);
+  if (const auto unknown = target.id_of("<unk>")) options_.search.banned_ids.push_back(*unknown);
   options_.search.max_length = std::min(options_.search.max_length, config.max_len);
   options_.max_source_tokens = std::clamp<int64_t>(options_.max_source_tokens, 2, config.max_len);
   QKV_CHECK(options_.batch_sentences > 0, kValue, "translate: batch_sentences is {}, needs to be positive",
@@ -76,7 +83,8 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
     result.source_ids = model_.source_tokenizer->encode(lines[i]);
     auto parts = cut(result.source_ids);
     result.was_cut = parts.size() > 1;
-    for (auto& ids : parts) items.push_back({.line = static_cast<int64_t>(i), .ids = std::move(ids)});
+    for (auto& ids : parts)
+      items.push_back({.line = static_cast<int64_t>(i), .ids = std::move(ids), .first = &ids == &parts.front()});
   }
 
   // Neighbours in length finish together; the order does not show in the output.
@@ -96,7 +104,7 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
       if (!options_.prefix.empty()) {
         const std::string& prefix =
             options_.prefix[options_.prefix.size() == 1 ? 0 : static_cast<size_t>(item.line)];
-        search.prefixes.push_back(prefix.empty() ? std::vector<int32_t>{}
+        search.prefixes.push_back(prefix.empty() || !item.first ? std::vector<int32_t>{}
                                                  : model_.target_tokenizer->encode(prefix, false));
       }
     }
@@ -107,7 +115,9 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
 
   for (size_t k = 0; k < items.size(); ++k) {
     Translation& result = results[static_cast<size_t>(items[k].line)];
-    const bool first = result.n_best.empty();
+    const bool first = items[k].first;
+    // A candidate of the whole line needs a candidate of every part.
+    if (!first) result.n_best.resize(std::min(result.n_best.size(), found[k].size()));
     for (size_t c = 0; c < found[k].size(); ++c) {
       decode::Hypothesis& hypothesis = found[k][c];
       const std::string text = model_.target_tokenizer->decode(hypothesis.text_ids());

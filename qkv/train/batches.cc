@@ -16,10 +16,7 @@ void shuffle(std::vector<T>& items, RandomStream& random) {
   for (size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[random.below(i)]);
 }
 
-void append(const std::vector<int32_t>& ids, std::vector<int32_t>& rows, std::vector<int32_t>& positions) {
-  rows.insert(rows.end(), ids.begin(), ids.end());
-  for (size_t i = 0; i < ids.size(); ++i) positions.push_back(static_cast<int32_t>(i));
-}
+void append(const std::vector<int32_t>& ids, std::vector<int32_t>& rows) { rows.insert(rows.end(), ids.begin(), ids.end()); }
 
 }  // namespace
 
@@ -29,6 +26,10 @@ BatchPlan::BatchPlan(const std::vector<PairIds>& pairs, const BatchOptions& opti
             "batches: batch_tokens ({}) and bucket_batches ({}) need to be positive", options.batch_tokens,
             options.bucket_batches);
   for (size_t i = 0; i < pairs.size(); ++i) {
+    if (pairs[i].source.empty() || pairs[i].target.empty()) {
+      ++skipped_;
+      continue;
+    }
     const auto longest = std::max(pairs[i].source.size(), pairs[i].target.size());
     if (static_cast<int64_t>(longest) <= options.max_length)
       usable_.push_back(static_cast<int32_t>(i));
@@ -80,8 +81,8 @@ TranslationBatch pack_batch(const std::vector<PairIds>& pairs, const std::vector
   std::vector<int64_t> source_lengths, target_lengths;
   for (int32_t i : indices) {
     const PairIds& pair = pairs[i];
-    append(pair.source, batch.source, batch.source_positions);
-    append(pair.target, batch.target_out, batch.target_positions);
+    append(pair.source, batch.source);
+    append(pair.target, batch.target_out);
     batch.target_in.push_back(start_id);
     batch.target_in.insert(batch.target_in.end(), pair.target.begin(), pair.target.end() - 1);
     source_lengths.push_back(static_cast<int64_t>(pair.source.size()));

@@ -24,9 +24,9 @@ struct BatchOptions {
 
 /// A packed batch: the rows of all its sentences back to back.
 struct TranslationBatch {
-  std::vector<int32_t> source, source_positions;
+  std::vector<int32_t> source;
   Segments source_segments;
-  std::vector<int32_t> target_in, target_out, target_positions;  // in: start token first; out: end token last
+  std::vector<int32_t> target_in, target_out;  // in: start token first; out: end token last
   Segments target_segments;
 };
 

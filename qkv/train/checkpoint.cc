@@ -125,10 +125,11 @@ void save_checkpoint(const std::string& dir, const AdamW& optimizer, const Train
   io::write_file_atomically(folder + "/state.json", io::dump_json(to_json(state), 1));
   io::write_manifest(folder, {"weights.safetensors", "moments.safetensors", "state.json"});
 
+  // Folders of later steps are left-overs of a run that was resumed from further back: going on from them would be wrong.
   int64_t kept = 0;
   for (const std::string& old : folders(dir)) {
-    if (kept < keep) {
-      kept += io::exists(old + "/manifest.json");
+    if (old == folder || (old < folder && kept < keep && io::exists(old + "/manifest.json"))) {
+      ++kept;
     } else {
       std::error_code ignored;  // an old checkpoint that will not go is no reason to stop training
       fs::remove_all(old, ignored);

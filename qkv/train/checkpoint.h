@@ -27,7 +27,7 @@ struct TrainingState {
   int64_t skipped_updates = 0;  // non-finite gradients, under the policy that skips them
 };
 
-/// Saves under `dir`, then removes all but the newest `keep` good ones. The order makes a full disk or a kill
+/// Saves under `dir`, then removes all but the newest `keep` (at least 1: this one stays). The order makes a full disk or a kill
 /// harmless: the new one is complete before an old one goes. Error kIo.
 void save_checkpoint(const std::string& dir, const AdamW& optimizer, const TrainingState& state,
                      int64_t keep);

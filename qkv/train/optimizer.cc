@@ -52,7 +52,7 @@ void AdamW::step(double rate, double norm) {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& p = *parameters_[i];
     if (!p.trainable()) continue;
-    k.decay = p.value().rank() >= 2 ? static_cast<float>(options_.weight_decay) : 0.0f;
+    k.decay = p.decays() ? static_cast<float>(options_.weight_decay) : 0.0f;
     const float* g = p.grad().data<float>();
     float* w = p.value().data<float>();
     float* m = moments_[i].first.data<float>();

@@ -1,5 +1,6 @@
 #include "qkv/train/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <deque>
@@ -72,6 +73,8 @@ class Loop {
     QKV_CHECK(options_.accumulate > 0 && options_.validate_every > 0 && options_.save_every > 0 &&
                   options_.log_every > 0,
               kValue, "train: accumulate, validate_every, save_every and log_every need to be positive");
+    QKV_CHECK(options_.keep_checkpoints >= 1, kValue, "train: keep_checkpoints is {}, needs to be at least 1", options_.keep_checkpoints);
+    options_.schedule.rate(options_.schedule.warmup_steps + 1);  // a schedule without an end says so now, not after the warm-up
     io::make_directories(checkpoints_);
     io::make_directories(snapshots_);
     if (options_.resume) {
@@ -216,11 +219,10 @@ class Loop {
     }
     if (options_.average > 0) {
       save_weights(snapshot_path(state_.step), optimizer_.parameters());
-      // One more than is averaged: a run that resumes from the checkpoint before this validation writes it
-      // again.
-      const int64_t old = state_.step - (options_.average + 1) * options_.validate_every;
+      // One more than is averaged: a run that resumes from the checkpoint before this validation writes it again.
+      const std::vector<std::string> all = snapshots();
       std::error_code ignored;
-      if (old > 0) fs::remove(snapshot_path(old), ignored);
+      for (size_t i = static_cast<size_t>(options_.average) + 1; i < all.size(); ++i) fs::remove(all[i], ignored);
     }
     validation_seconds_ = now() - begin;
     TrainingState shown = state_;
@@ -230,6 +232,9 @@ class Loop {
   }
 
   void save() {
+    // Writing the same step again would replace files under a manifest that is already good.
+    if (saved_step_ == state_.step) return;
+    saved_step_ = state_.step;
     TrainingState saved = state_;
     saved.seconds = seconds();
     save_checkpoint(checkpoints_, optimizer_, saved, options_.keep_checkpoints);
@@ -242,11 +247,8 @@ class Loop {
     TrainResult result{
         .state = state_, .last = last_, .chosen = state_.best_step == state_.step ? "last" : "best"};
     result.state.seconds = seconds();
-    std::vector<std::string> paths;
-    for (int64_t i = 0; i < options_.average; ++i) {
-      const std::string path = snapshot_path(last_validated() - i * options_.validate_every);
-      if (io::exists(path)) paths.push_back(path);
-    }
+    std::vector<std::string> paths = snapshots();
+    paths.resize(std::min(paths.size(), static_cast<size_t>(std::max<int64_t>(0, options_.average))));
     if (paths.size() > 1) {
       load_average(paths, optimizer_.parameters());
       result.average = trainee_.validate();
@@ -257,7 +259,16 @@ class Loop {
     metrics_.summary(options_.run_dir + "/summary.json", result);
     return result;
   }
-  int64_t last_validated() const { return state_.step / options_.validate_every * options_.validate_every; }
+  // Weights set aside by validations up to now, newest first.
+  std::vector<std::string> snapshots() const {
+    std::vector<std::string> paths;
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(snapshots_, ignored))
+      if (entry.path().extension() == ".safetensors" && entry.path().string() <= snapshot_path(state_.step))
+        paths.push_back(entry.path().string());
+    std::sort(paths.rbegin(), paths.rend());
+    return paths;
+  }
 
   Trainee& trainee_;
   const TrainOptions& options_;
@@ -266,7 +277,7 @@ class Loop {
   std::string checkpoints_, snapshots_;
   TrainingState state_;
   Validation last_;
-  int64_t last_step_ = 0;
+  int64_t last_step_ = 0, saved_step_ = -1;
   int64_t batches_ = 0;
   Metrics metrics_;
   Speed speed_;
