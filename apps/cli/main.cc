@@ -63,10 +63,10 @@ int run(int argc, char** argv) {
   }
 }
 
-// Between two parallel regions libgomp's threads spin for milliseconds. Alone on a machine that is the
-// fastest way to wait; beside other work it takes the processor from whoever should come next (a training
-// step took 3 to 7 times as long so as with passive waiting, beside six compilers). 1,000 turns cost nothing alone: docs/performance.md
-// has the numbers. libgomp reads this before main(), so start over.
+// Between two parallel regions libgomp's threads spin for milliseconds. Alone on a machine that is the fastest
+// way to wait; beside other work it takes the processor from whoever should come next (beside six compilers a
+// training step took 3 to 7 times as long as with passive waiting). 1,000 turns cost nothing alone:
+// docs/performance.md has the numbers. libgomp reads this before main(), so start over.
 void limit_spinning(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
   setenv("GOMP_SPINCOUNT", "1000", 1);
