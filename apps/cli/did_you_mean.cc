@@ -1,25 +1,13 @@
 #include "apps/cli/did_you_mean.h"
 
 #include <algorithm>
-#include <numeric>
+#include <string_view>
+#include <vector>
+
+#include "qkv/base/nearest.h"
 
 namespace qkv::cli {
 namespace {
-
-size_t distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
 
 std::vector<std::string> command_names(const CLI::App& app) {
   std::vector<std::string> names;
@@ -43,17 +31,6 @@ std::string suggestion(std::string_view word, const std::vector<std::string>& na
 }
 
 }  // namespace
-
-std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
-  std::string best;
-  size_t least = std::max<size_t>(2, word.size() / 3) + 1;
-  for (const std::string& candidate : candidates)
-    if (const size_t d = distance(word, candidate); d < least) {
-      least = d;
-      best = candidate;
-    }
-  return best;
-}
 
 std::string did_you_mean(const CLI::App& app, int argc, char** argv) {
   const CLI::App* level = &app;

@@ -3,12 +3,13 @@
 #include <fmt/core.h>
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <sstream>
 
-#include "apps/cli/did_you_mean.h"
 #include "qkv/base/error.h"
+#include "qkv/base/nearest.h"
 #include "qkv/io/file.h"
 #include "qkv/io/json.h"
 

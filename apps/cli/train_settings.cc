@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "apps/cli/did_you_mean.h"
 #include "qkv/attention/scores.h"
 #include "qkv/nn/activation.h"
 
@@ -108,13 +107,10 @@ void TrainSettings::resolve() {
   model.activation = activation_from_name(activation);
   model.pre_norm = one_of("norm", norm, "pre", "post");
   model.learned_positions = one_of("positions", positions, "learned", "sinusoidal");
-  for (const std::string& word : {attention, encoder_attention, decoder_attention}) {
-    const std::vector<std::string_view>& known = score_names();
-    if (std::find(known.begin(), known.end(), score_name(word)) == known.end()) {
-      const std::string hint = nearest(word, {known.begin(), known.end()});
-      throw_error(ErrorCode::kValue, "attention: no score is called '{}'{}", word, hint.empty() ? "" : "; did you mean " + hint + "?");
-    }
-  }
+  for (auto [setting, word] : {std::pair{"attention", attention},
+                               {"encoder_attention", encoder_attention},
+                               {"decoder_attention", decoder_attention}})
+    check_score_name(score_name(word), setting);
   model.cross_attention = score_name(attention);
   model.encoder_attention = score_name(encoder_attention);
   model.decoder_attention = score_name(decoder_attention);

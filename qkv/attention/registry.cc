@@ -1,8 +1,11 @@
 // Scores by name.
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "qkv/attention/scores.h"
+#include "qkv/base/nearest.h"
 
 namespace qkv {
 namespace {
@@ -22,22 +25,6 @@ const Entry kScores[] = {
     {"uniform", [](ParameterSet&, const std::string&, const HeadSizes&) { return uniform(); }},
 };
 
-// Levenshtein distance, row by row.
-size_t edits_between(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
-
 }  // namespace
 
 const std::vector<std::string_view>& score_names() {
@@ -49,19 +36,20 @@ const std::vector<std::string_view>& score_names() {
   return names;
 }
 
+void check_score_name(std::string_view name, std::string_view where) {
+  const std::vector<std::string> known(score_names().begin(), score_names().end());
+  if (std::find(known.begin(), known.end(), name) != known.end()) return;
+  const std::string_view asked = name.substr(0, 64);
+  const std::string near = nearest(asked, known);
+  throw_error(ErrorCode::kValue, "{}: no score is called \"{}\"{}; there are {}", where, asked,
+              near.empty() ? "" : "; did you mean " + near + "?", fmt::join(known, ", "));
+}
+
 ScorePtr make_score(std::string_view name, ParameterSet& set, const std::string& prefix,
                     const HeadSizes& heads) {
-  for (const Entry& e : kScores)
-    if (e.name == name) return e.make(set, prefix, heads);
-  std::string all;
-  std::string_view nearest = kScores[0].name;
-  const std::string_view asked = name.substr(0, 64);
-  for (std::string_view known : score_names()) {
-    all += (all.empty() ? "" : ", ") + std::string(known);
-    if (edits_between(asked, known) < edits_between(asked, nearest)) nearest = known;
-  }
-  throw_error(ErrorCode::kValue, "attention: no score is called \"{}\"; did you mean {}? There are {}", asked,
-              nearest, all);
+  check_score_name(name, "attention");
+  return std::find_if(std::begin(kScores), std::end(kScores), [&](const Entry& e) { return e.name == name; })
+      ->make(set, prefix, heads);
 }
 
 }  // namespace qkv

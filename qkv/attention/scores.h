@@ -33,8 +33,9 @@ ScorePtr additive(ParameterSet& set, const std::string& prefix, const HeadSizes&
 ///                           are the two halves of W; bias [n_kv_heads, d_hidden]; v [n_heads, d_hidden]
 ScorePtr mlp(ParameterSet& set, const std::string& prefix, const HeadSizes& heads, int64_t d_hidden = 0);
 
-/// By name: dot, scaled_dot, uniform, general, additive, mlp. Error kValue for another name, with the nearest
-/// one.
+/// Error kValue, beginning with `where`, when no score has this name; it says which is nearest.
+void check_score_name(std::string_view name, std::string_view where);
+/// By name: dot, scaled_dot, uniform, general, additive, mlp. Error kValue for another name.
 ScorePtr make_score(std::string_view name, ParameterSet& set, const std::string& prefix,
                     const HeadSizes& heads);
 const std::vector<std::string_view>& score_names();
