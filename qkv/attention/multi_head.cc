@@ -1,13 +1,21 @@
 #include "qkv/attention/multi_head.h"
 
 namespace qkv {
+namespace {
+
+// Queries, keys and values start as one stacked matrix [3 d, d] would: Xavier's bound is then sqrt(6 / (4
+// d)), this much of a single matrix's. Fairseq's and PyTorch's attention start so, and post-norm stacks need
+// it (docs/results.md, 1).
+constexpr double kStackedGain = 0.7071067811865476;
+
+}  // namespace
 
 MultiHeadAttention::MultiHeadAttention(ParameterSet& set, const std::string& name, const MultiHeadConfig& c)
     : config_(c),
       heads_{.n_heads = c.n_heads, .n_kv_heads = c.n_kv_heads, .d_k = c.d_k, .d_v = c.d_v},
-      wq_(set, name + ".q_proj", c.d_model, c.n_heads * c.d_k),
-      wk_(set, name + ".k_proj", c.d_model, c.n_kv_heads * c.d_k),
-      wv_(set, name + ".v_proj", c.d_model, c.n_kv_heads * c.d_v),
+      wq_(set, name + ".q_proj", c.d_model, c.n_heads * c.d_k, kStackedGain),
+      wk_(set, name + ".k_proj", c.d_model, c.n_kv_heads * c.d_k, kStackedGain),
+      wv_(set, name + ".v_proj", c.d_model, c.n_kv_heads * c.d_v, kStackedGain),
       wo_(set, name + ".out_proj", c.n_heads * c.d_v, c.d_model),
       score_(make_score(c.score, set, name + ".score", heads_)) {}
 

@@ -28,8 +28,8 @@ Var Gpt2Block::operator()(Pass& pass, const Var& x, const Segments& text, Probe*
   return add_dropout(h, feed_forward_(pass, norm2_(h)), pass.rate(dropout_), pass.next_key());
 }
 
-Gpt2::Gpt2(const Gpt2Config& config, std::optional<uint64_t> seed, DType dtype)
-    : config_(config), set_(seed, dtype) {
+Gpt2::Gpt2(const Gpt2Config& config, ParameterStart start, DType dtype)
+    : config_(config), set_(std::move(start), dtype) {
   QKV_CHECK(config.d_model % config.n_heads == 0, kValue, "gpt2: n_heads ({}) does not divide d_model ({})",
             config.n_heads, config.d_model);
   tokens_ = set_.normal("wte.weight", {config.vocab_size, config.d_model}, 0.02);

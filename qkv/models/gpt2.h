@@ -4,6 +4,7 @@
 // (2018). A decoder-only Transformer: pre-norm, a norm after the last block, learned positions, GELU, output
 // tied to the embedding.
 
+#include <optional>
 #include <vector>
 
 #include "qkv/attention/multi_head.h"
@@ -35,7 +36,7 @@ class Gpt2Block {
 
 class Gpt2 {
  public:
-  explicit Gpt2(const Gpt2Config& config, std::optional<uint64_t> seed, DType dtype = DType::kF32);
+  explicit Gpt2(const Gpt2Config& config, ParameterStart start, DType dtype = DType::kF32);
   const ParameterSet& parameters() const { return set_; }
 
   /// ids of packed texts -> hidden [n_tokens, d_model], after the last norm; logits are hidden times

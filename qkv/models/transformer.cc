@@ -83,8 +83,8 @@ DecoderLayerState DecoderLayer::start(Pass& pass, const Var& memory, const Segme
   return state;
 }
 
-Transformer::Transformer(const TransformerConfig& config, std::optional<uint64_t> seed, DType dtype)
-    : config_(config), set_(seed, dtype) {
+Transformer::Transformer(const TransformerConfig& config, ParameterStart start, DType dtype)
+    : config_(config), set_(std::move(start), dtype) {
   config_.validate();
   const int64_t d = config_.d_model;
   // 3.4  "In the embedding layers, we multiply those weights by sqrt(d_model)": they start with variance 1 /
@@ -99,8 +99,7 @@ Transformer::Transformer(const TransformerConfig& config, std::optional<uint64_t
     target_embedding_ =
         set_.normal("model.decoder.embed_tokens.weight", {config_.target_vocab(), d}, deviation);
   }
-  source_positions_ = make_positions("model.encoder.embed_positions.weight");
-  target_positions_ = make_positions("model.decoder.embed_positions.weight");
+  make_positions();
   for (int64_t i = 0; i < config_.encoder_layers; ++i)
     encoder_.emplace_back(set_, fmt::format("model.encoder.layers.{}", i), config_, i);
   for (int64_t i = 0; i < config_.decoder_layers; ++i)
@@ -116,13 +115,17 @@ Transformer::Transformer(const TransformerConfig& config, std::optional<uint64_t
   output_bias_ = set_.constant("final_logits_bias", {1, config_.target_vocab()}, 0);
 }
 
-ParameterPtr Transformer::make_positions(const std::string& name) {
-  if (config_.learned_positions) return set_.normal(name, {config_.max_len, config_.d_model}, 0.02);
-  // Sinusoids are computed, not trained and not saved: they stay outside the set.
-  auto table =
-      std::make_shared<Parameter>(name, sinusoidal_positions(config_.max_len, config_.d_model, set_.dtype()));
-  table->set_trainable(false);
-  return table;
+void Transformer::make_positions() {
+  if (config_.learned_positions) {
+    const Shape shape = {config_.max_len, config_.d_model};
+    source_positions_ = set_.normal("model.encoder.embed_positions.weight", shape, 0.02);
+    target_positions_ = set_.normal("model.decoder.embed_positions.weight", shape, 0.02);
+  } else {
+    // Sinusoids are computed, not trained and not saved: they stay outside the set.
+    source_positions_ = target_positions_ = std::make_shared<Parameter>(
+        "sinusoids", sinusoidal_positions(config_.max_len, config_.d_model, set_.dtype()));
+    source_positions_->set_trainable(false);
+  }
 }
 
 // 3.5  Positions enter once, here, as vectors added to the embeddings.

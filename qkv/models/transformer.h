@@ -89,10 +89,9 @@ struct DecoderState {
 
 class Transformer {
  public:
-  /// Fresh weights from `seed`: Xavier for matrices, N(0, 1/d_model) for embeddings; without a seed undefined
-  /// ones, to be read from a file. dtype of masters: f32, or f64 for gradient checks.
-  explicit Transformer(const TransformerConfig& config, std::optional<uint64_t> seed,
-                       DType dtype = DType::kF32);
+  /// Weights from a seed: Xavier for matrices, N(0, 1/d_model) for embeddings; or from a reader. dtype of
+  /// masters: f32, or f64 for gradient checks.
+  explicit Transformer(const TransformerConfig& config, ParameterStart start, DType dtype = DType::kF32);
 
   const TransformerConfig& config() const { return config_; }
   const ParameterSet& parameters() const { return set_; }
@@ -122,7 +121,7 @@ class Transformer {
  private:
   Var embed(Pass& pass, const std::vector<int32_t>& ids, const Segments& segments, const ParameterPtr& table,
             const ParameterPtr& positions) const;
-  ParameterPtr make_positions(const std::string& name);
+  void make_positions();
 
   TransformerConfig config_;
   ParameterSet set_;

@@ -1,27 +1,25 @@
 #include "qkv/models/transformer_config.h"
 
+#include "qkv/attention/scores.h"
 #include "qkv/base/error.h"
 #include "qkv/nn/activation.h"
 
 namespace qkv {
 namespace {
 
-constexpr int64_t kMaxVocab = int64_t{1} << 24, kMaxWidth = 65536, kMaxLayers = 512,
-                  kMaxPositions = 32768;
-
-void check_range(const char* field, int64_t value, int64_t min, int64_t max) {
-  QKV_CHECK(value >= min && value <= max, kValue, "transformer: {} is {}, needs to be {} to {}", field, value,
-            min, max);
-}
-
-void check_rate(const char* field, double value) {
-  QKV_CHECK(value >= 0 && value < 1, kValue, "transformer: {} is {}, needs to be at least 0 and below 1",
-            field, value);
-}
+constexpr int64_t kMaxVocab = int64_t{1} << 24, kMaxWidth = 65536, kMaxLayers = 512, kMaxPositions = 32768;
 
 }  // namespace
 
-void TransformerConfig::validate() const {
+void TransformerConfig::validate(const std::string& where) const {
+  const auto check_range = [&](const char* field, int64_t value, int64_t min, int64_t max) {
+    QKV_CHECK(value >= min && value <= max, kValue, "{}: {} is {}, needs to be {} to {}", where, field, value,
+              min, max);
+  };
+  const auto check_rate = [&](const char* field, double value) {
+    QKV_CHECK(value >= 0 && value < 1, kValue, "{}: {} is {}, needs to be at least 0 and below 1", where,
+              field, value);
+  };
   check_range("vocab_size", vocab_size, 2, kMaxVocab);
   check_range("target_vocab_size", target_vocab_size, 0, kMaxVocab);
   check_range("d_model", d_model, 1, kMaxWidth);
@@ -33,13 +31,15 @@ void TransformerConfig::validate() const {
   check_range("d_k", d_k, 0, kMaxWidth);
   check_range("d_v", d_v, 0, kMaxWidth);
   check_range("max_len", max_len, 2, kMaxPositions);
-  QKV_CHECK(n_heads % kv_heads() == 0, kValue,
-            "transformer: n_heads ({}) is not a multiple of n_kv_heads ({})", n_heads, kv_heads());
+  QKV_CHECK(n_heads % kv_heads() == 0, kValue, "{}: n_heads ({}) is not a multiple of n_kv_heads ({})", where,
+            n_heads, kv_heads());
   QKV_CHECK((d_k > 0 && d_v > 0) || d_model % n_heads == 0, kValue,
-            "transformer: n_heads ({}) does not divide d_model ({}); choose another, or give d_k and d_v",
+            "{}: n_heads ({}) does not divide d_model ({}); choose another, or give d_k and d_v", where,
             n_heads, d_model);
   QKV_CHECK(learned_positions || d_model % 2 == 0, kValue,
-            "transformer: d_model ({}) is odd; sinusoidal positions take features in pairs", d_model);
+            "{}: d_model ({}) is odd; sinusoidal positions take features in pairs", where, d_model);
+  for (const std::string& score : {encoder_attention, decoder_attention, cross_attention})
+    check_score_name(score, where);
   check_rate("dropout", dropout);
   check_rate("attention_dropout", attention_dropout);
   check_rate("activation_dropout", activation_dropout);
@@ -127,7 +127,7 @@ TransformerConfig transformer_config_from_json(const io::Json& json, const std::
   c.d_ff = size("encoder_ffn_dim", kMaxWidth * 4);
   QKV_CHECK(size("decoder_ffn_dim", kMaxWidth * 4) == c.d_ff, kUnsupported,
             "{}: encoder and decoder have different ffn widths", where);
-  c.activation = activation_from_name(get_string(json, "activation_function", where));
+  c.activation = activation_from_name(get_string(json, "activation_function", where), where);
   c.pre_norm = get_bool_or(json, "normalize_before", type == "pegasus", where);
   c.learned_positions = !get_bool_or(json, "static_position_embeddings", true, where);
   c.max_len = get_int(json, "max_position_embeddings", 2, kMaxPositions, where);
@@ -148,7 +148,7 @@ TransformerConfig transformer_config_from_json(const io::Json& json, const std::
     c.decoder_attention = get_string(own, "decoder_attention", where);
     c.cross_attention = get_string(own, "cross_attention", where);
   }
-  c.validate();
+  c.validate(where);
   return c;
 }
 

@@ -34,9 +34,9 @@ struct TransformerConfig {
   int64_t key_width() const { return d_k > 0 ? d_k : d_model / n_heads; }
   int64_t value_width() const { return d_v > 0 ? d_v : d_model / n_heads; }
 
-  /// Error kValue, naming the field: sizes out of range, heads that do not divide, ids outside the
-  /// vocabulary.
-  void validate() const;
+  /// Error kValue, naming `where` and the field: sizes out of range, heads that do not divide, ids outside
+  /// the vocabulary, an unknown score.
+  void validate(const std::string& where = "transformer") const;
 };
 
 /// The public architecture that computes exactly this: "marian" (post-norm, sinusoids) or "pegasus"

@@ -48,33 +48,21 @@ std::unique_ptr<Transformer> load_transformer(const std::string& dir) {
   const TransformerConfig config = transformer_config_from_json(io::read_json(config_path), config_path);
   const auto file = io::SafetensorsFile::open(dir + "/model.safetensors");
 
-  // The embedding is compared first: no memory is taken on the word of the config alone.
-  const char* embedding = config.shared_vocab() ? "model.shared.weight" : "model.encoder.embed_tokens.weight";
-  QKV_CHECK(file.at(embedding).shape == (std::vector<int64_t>{config.source_vocab(), config.d_model}),
-            kFormat, "{}: {} is {}, config.json says [{}, {}]", file.path(), embedding,
-            Shape{std::span<const int64_t>(file.at(embedding).shape)}.str(), config.source_vocab(),
-            config.d_model);
-  const int64_t layers = config.encoder_layers + config.decoder_layers;
-  QKV_CHECK(static_cast<int64_t>(file.tensors().size()) >= layers * 8, kFormat,
-            "{}: holds {} tensors, too few for the {} layers that config.json says", file.path(),
-            file.tensors().size(), layers);
-
-  auto model = std::make_unique<Transformer>(config, std::nullopt);
   std::set<std::string> used;
-  for (const ParameterPtr& p : model->parameters().all()) {
-    const io::SafetensorsTensor& saved = file.at(p->name());
-    const Shape shape{std::span<const int64_t>(saved.shape)};
-    QKV_CHECK(shape == p->value().shape(), kFormat, "{}: {} is {}, config.json makes it {}", file.path(),
-              p->name(), shape.str(), p->value().shape().str());
-    used.insert(p->name());
-  }
+  const ParameterReader read = [&](const std::string& name, const Shape& shape) {
+    const io::SafetensorsTensor& saved = file.at(name);
+    const Shape there{std::span<const int64_t>(saved.shape)};
+    QKV_CHECK(there == shape, kFormat, "{}: {} is {}, config.json makes it {}", file.path(), name,
+              there.str(), shape.str());
+    const Tensor value = Tensor::empty(shape, DType::kF32);
+    io::copy_to_f32(saved, {value.data<float>(), static_cast<size_t>(value.numel())});
+    used.insert(name);
+    return value;
+  };
+  auto model = std::make_unique<Transformer>(config, read);
   for (const io::SafetensorsTensor& t : file.tensors())
     QKV_CHECK(used.contains(t.name) || known_extras().contains(t.name), kFormat,
               "{}: tensor {} has no place in the model that config.json describes", file.path(), t.name);
-  for (const ParameterPtr& p : model->parameters().all()) {
-    io::copy_to_f32(file.at(p->name()), {p->value().data<float>(), static_cast<size_t>(p->value().numel())});
-    p->value_changed();
-  }
   return model;
 }
 

@@ -6,14 +6,14 @@ namespace qkv {
 
 using kernels::Activation;
 
-Activation activation_from_name(std::string_view name) {
+Activation activation_from_name(std::string_view name, std::string_view where) {
   if (name == "relu") return Activation::kRelu;
   if (name == "gelu") return Activation::kGelu;
   if (name == "gelu_new") return Activation::kGeluTanh;
   if (name == "swish" || name == "silu") return Activation::kSilu;
   if (name == "tanh") return Activation::kTanh;
   throw_error(ErrorCode::kUnsupported,
-              "activation: '{}' is not one of relu, gelu, gelu_new, swish, silu, tanh", name);
+              "{}: activation '{}' is not one of relu, gelu, gelu_new, swish, silu, tanh", where, name);
 }
 
 std::string activation_name(Activation activation) {

@@ -19,24 +19,31 @@ constexpr uint32_t kInitialisation =
 
 }  // namespace
 
+Tensor ParameterSet::value_of(const std::string& name, const Shape& shape,
+                              const std::function<double(RandomStream&)>& next) const {
+  if (start_.read) {
+    const Tensor value = start_.read(name, shape);
+    QKV_CHECK(value.shape() == shape && value.dtype() == dtype_, kInternal,
+              "parameter {}: read as {}, not {}", name, value.shape().str(), shape.str());
+    return value;
+  }
+  RandomStream random({.seed = start_.seed, .stream = hash_of(name), .step = kInitialisation});
+  std::vector<double> values(static_cast<size_t>(shape.numel()));
+  for (double& x : values) x = next(random);
+  return Tensor::from(shape, values, dtype_);
+}
+
 ParameterPtr ParameterSet::draw(const std::string& name, const Shape& shape,
                                 const std::function<double(RandomStream&)>& next) {
-  const Tensor value = Tensor::empty(shape, dtype_);
-  if (seed_) {
-    RandomStream random({.seed = *seed_, .stream = hash_of(name), .step = kInitialisation});
-    std::vector<double> values(static_cast<size_t>(shape.numel()));
-    for (double& x : values) x = next(random);
-    value.copy_from(Tensor::from(shape, values, dtype_));
-  }
-  ParameterPtr parameter = add(std::make_shared<Parameter>(name, value));
+  ParameterPtr parameter = add(std::make_shared<Parameter>(name, value_of(name, shape, next)));
   parameter->set_decays(true);
   return parameter;
 }
 
-ParameterPtr ParameterSet::xavier_uniform(const std::string& name, const Shape& shape) {
+ParameterPtr ParameterSet::xavier_uniform(const std::string& name, const Shape& shape, double gain) {
   QKV_CHECK(shape.rank() == 2, kShape, "{}: Xavier initialisation is for matrices, got {}", name,
             shape.str());
-  const double bound = std::sqrt(6.0 / static_cast<double>(shape[0] + shape[1]));
+  const double bound = gain * std::sqrt(6.0 / static_cast<double>(shape[0] + shape[1]));
   return draw(name, shape, [bound](RandomStream& random) { return (2 * random.uniform() - 1) * bound; });
 }
 
@@ -46,7 +53,8 @@ ParameterPtr ParameterSet::normal(const std::string& name, const Shape& shape, d
 }
 
 ParameterPtr ParameterSet::constant(const std::string& name, const Shape& shape, double value) {
-  return add(std::make_shared<Parameter>(name, Tensor::full(shape, dtype_, value)));
+  return add(
+      std::make_shared<Parameter>(name, value_of(name, shape, [value](RandomStream&) { return value; })));
 }
 
 ParameterPtr ParameterSet::add(ParameterPtr parameter) {

@@ -2,7 +2,6 @@
 // All parameters of a model, in the order they were made, under the names they have in its files.
 
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,17 +10,28 @@
 
 namespace qkv {
 
-/// Makes and owns parameters. Starting values are a function of (seed, name) alone, so adding a layer does
-/// not change the others' start.
+/// Gives the value of a parameter from elsewhere, a file say: f32, of exactly this shape. It throws where it
+/// has none, so no memory is taken for a model that its file does not hold.
+using ParameterReader = std::function<Tensor(const std::string& name, const Shape& shape)>;
+
+/// Where values come from: a seed for fresh ones, or a reader of saved ones.
+struct ParameterStart {
+  ParameterStart(uint64_t s) : seed(s) {}
+  ParameterStart(ParameterReader r) : read(std::move(r)) {}
+  uint64_t seed = 0;
+  ParameterReader read;  // null: fresh values
+};
+
+/// Makes and owns parameters. Fresh values are a function of (seed, name) alone, so adding a layer does not
+/// change the others' start.
 class ParameterSet {
  public:
-  /// Without a seed values start undefined, for whoever reads them from a file next. dtype: f32, or f64 for
-  /// gradient checks.
-  explicit ParameterSet(std::optional<uint64_t> seed, DType dtype = DType::kF32)
-      : seed_(seed), dtype_(dtype) {}
+  /// dtype of values: f32, or f64 for gradient checks (fresh ones only).
+  explicit ParameterSet(ParameterStart start, DType dtype = DType::kF32)
+      : start_(std::move(start)), dtype_(dtype) {}
 
-  /// Uniform in +-sqrt(6 / (rows + columns)): Glorot and Bengio 2010, eq. 16.
-  ParameterPtr xavier_uniform(const std::string& name, const Shape& shape);
+  /// Uniform in +-gain * sqrt(6 / (rows + columns)): Glorot and Bengio 2010, eq. 16.
+  ParameterPtr xavier_uniform(const std::string& name, const Shape& shape, double gain = 1);
   ParameterPtr normal(const std::string& name, const Shape& shape, double standard_deviation);
   ParameterPtr constant(const std::string& name, const Shape& shape, double value);
   /// Takes a parameter made elsewhere into the set. Error kInternal: the name is taken.
@@ -33,10 +43,12 @@ class ParameterSet {
   DType dtype() const { return dtype_; }
 
  private:
+  Tensor value_of(const std::string& name, const Shape& shape,
+                  const std::function<double(RandomStream&)>& next) const;
   ParameterPtr draw(const std::string& name, const Shape& shape,
                     const std::function<double(RandomStream&)>& next);
 
-  std::optional<uint64_t> seed_;
+  ParameterStart start_;
   DType dtype_;
   std::vector<ParameterPtr> all_;
 };
