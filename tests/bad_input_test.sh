@@ -69,8 +69,13 @@ expect 1 "no such directory" "$qkv" translate --model "$dir/nowhere"
 model; rm "$dir/m/tokenizer.json"; expect 1 "tokenizer.json" translate
 model; rm "$dir/m/model.safetensors"; expect 1 "model.safetensors" translate
 model; truncate -s -10 "$dir/m/model.safetensors"; expect 1 "model.safetensors" translate
-model; sed -i 's/"d_model": 16/"d_model": 32/' "$dir/m/config.json"; expect 1 "config.json says" translate
+model; sed -i 's/"d_model": 16/"d_model": 32/' "$dir/m/config.json"; expect 1 "config.json makes it [400, 32]" translate
 model; echo '{' > "$dir/m/config.json"; expect 1 "config.json" translate
+model; sed -i 's/"encoder_attention_heads": 2/"encoder_attention_heads": 3/; s/"decoder_attention_heads": 2/"decoder_attention_heads": 3/' "$dir/m/config.json"
+expect 1 "config.json: n_heads (3) does not divide" translate
+# What config.json says takes no memory before model.safetensors agrees.
+model; sed -i 's/_ffn_dim": 16/_ffn_dim": 200000/; s/"max_position_embeddings": 512/"max_position_embeddings": 8/' "$dir/m/config.json"
+expect 1 "config.json makes it [200000, 16]" translate
 model; printf 'version https://git-lfs.github.com/spec/v1\n' > "$dir/m/model.safetensors"; expect 1 "pointer" translate
 
 # Text to translate.
@@ -80,12 +85,15 @@ model
 expect 0 "line 1 is longer than" timeout 120 "$qkv" translate --model "$dir/m" --beam 1 --max-length 20
 [ "$(wc -l < "$dir/stdout")" = 2 ] || { echo "FAILED: 2 lines in, $(wc -l < "$dir/stdout") out"; failures=$((failures + 1)); }
 
-# A full disk while saving: a message and no debris.
-if mkdir "$dir/disk" && mount -t tmpfs -o size=900k none "$dir/disk" 2>/dev/null; then
-  input=/dev/null
-  expect 1 "space" "$qkv" train translate --valid-pairs "$V" --pairs "$T" ${small/--max-steps 5/--max-steps 100} --vocab-size 600 --d-model 64 --out "$dir/disk/run"
-  [ -e "$dir/disk/run/config.toml" ] || { echo "FAILED: the run directory is gone"; failures=$((failures + 1)); }
+# A full disk while saving: a message, no debris, and what was saved before goes on once there is room.
+if mkdir "$dir/disk" && mount -t tmpfs -o size=2m none "$dir/disk" 2>/dev/null; then
+  input=/dev/null run="$dir/disk/run"
+  expect 1 "space" "$qkv" train translate --valid-pairs "$V" --pairs "$T" ${small/--max-steps 5/--max-steps 100} --vocab-size 600 --d-model 64 --keep-checkpoints 9 --out "$run"
+  [ -e "$run/config.toml" ] || { echo "FAILED: the run directory is gone"; failures=$((failures + 1)); }
   [ -z "$(find "$dir/disk" -name '*.tmp*')" ] || { echo "FAILED: debris: $(find "$dir/disk" -name '*.tmp*')"; failures=$((failures + 1)); }
+  mount -o remount,size=50m "$dir/disk"
+  expect 0 "" "$qkv" train translate --out "$run" --resume --max-steps 30
+  expect 0 "" "$qkv" translate --model "$run" --max-length 20
   umount "$dir/disk"
 else
   echo "skipped: a full disk (mounting a small file system is not permitted here)"

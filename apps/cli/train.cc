@@ -80,7 +80,8 @@ struct Command {
   void run() {
     try {
       // A run knows its own settings; flags given now still beat them.
-      settings.load(resume && config.empty() && io::exists(out + "/config.toml") ? out + "/config.toml" : config);
+      settings.load(resume && config.empty() && io::exists(out + "/config.toml") ? out + "/config.toml"
+                                                                                 : config);
       train.resolve();
     } catch (const Error& e) {
       // What was typed is wrong: a wrong call, with its own exit status. A damaged file is not.
@@ -104,16 +105,18 @@ struct Command {
     if (resume && io::exists(tokenizer_path)) {
       model.source_tokenizer = model.target_tokenizer =
           std::make_shared<Tokenizer>(Tokenizer::load(tokenizer_path));
-      if (!train.joint)
-        model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(target_path));
+      if (!train.joint) model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(target_path));
     } else {
       learn_vocabulary(model, training, observer);
     }
     for (const auto& tokenizer : {model.source_tokenizer, model.target_tokenizer}) {
       const std::vector<int32_t> probe = tokenizer->encode("a");
-      QKV_CHECK(!probe.empty() && probe.back() == train.model.eos_id && tokenizer->is_special(train.model.pad_id), kValue,
-                "train: the tokenizer needs to append </s> with id {} to a sentence and to have <pad> as id {}, as those of qkv do",
-                train.model.eos_id, train.model.pad_id);
+      QKV_CHECK(
+          !probe.empty() && probe.back() == train.model.eos_id && tokenizer->is_special(train.model.pad_id),
+          kValue,
+          "train: the tokenizer needs to append </s> with id {} to a sentence and to have <pad> as id {}, as "
+          "those of qkv do",
+          train.model.eos_id, train.model.pad_id);
     }
     const bool shared = model.source_tokenizer == model.target_tokenizer;
     train.model.vocab_size = model.source_tokenizer->vocab_size();
@@ -132,7 +135,7 @@ struct Command {
 
     io::make_directories(out);
     const RunLock lock(out);
-    for (const char* folder : {"", "/best", "/last", "/average", "/weights"})
+    for (const char* folder : {"", "/checkpoints", "/weights"})
       if (io::is_directory(out + folder)) io::remove_abandoned_temporaries(out + folder);
     if (!resume) {
       QKV_CHECK(!has_checkpoint(out + "/checkpoints"), kValue,

@@ -42,12 +42,18 @@ auto attempt(FileStep step, Call call) {
   return attempt(step, call, call);
 }
 
+constexpr std::string_view kMark = ".tmp-";
+
+// <path>.tmp-<pid>-<n>, never the same twice in a process.
+std::string temporary_of(const std::string& path) {
+  static std::atomic<uint64_t> count = 0;
+  return path + std::string(kMark) + std::to_string(::getpid()) + "-" + std::to_string(count++);
+}
+
 std::string folder_of(const std::string& path) {
   const auto folder = std::filesystem::path(path).parent_path().string();
   return folder.empty() ? "." : folder;
 }
-
-constexpr std::string_view kMark = ".tmp-";
 
 // The process in "name.tmp-<pid>-<n>", nullopt for any other name.
 std::optional<pid_t> process_of_temporary(std::string_view name) {
@@ -84,9 +90,8 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   struct stat old {};
   const bool replaces = ::stat(path_.c_str(), &old) == 0 && S_ISREG(old.st_mode);
 
-  static std::atomic<uint64_t> count = 0;
   do {
-    temporary_ = path_ + std::string(kMark) + std::to_string(::getpid()) + "-" + std::to_string(count++);
+    temporary_ = temporary_of(path_);
     fd_ = attempt(FileStep::kOpen,
                   [&] { return ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
   } while (fd_ < 0 && errno == EEXIST);
@@ -142,6 +147,44 @@ void AtomicFile::commit() {
   sync_folder(folder_of(path_));
 }
 
+StagedFolder::StagedFolder(std::string path) : path_(std::move(path)) {
+  QKV_CHECK(!exists(path_) || is_directory(path_), kIo,
+            "writing the folder {}: a file of that name is in the way", path_);
+  do {
+    temporary_ = temporary_of(path_);
+  } while (::mkdir(temporary_.c_str(), 0777) != 0 && errno == EEXIST);
+  if (!is_directory(temporary_)) throw_io_error("making the folder", temporary_, errno);
+}
+
+StagedFolder::~StagedFolder() {
+  std::error_code ignored;
+  if (!temporary_.empty()) std::filesystem::remove_all(temporary_, ignored);
+}
+
+void StagedFolder::commit() {
+  sync_folder(temporary_);
+  const auto move = [&](const std::string& from, const std::string& to, unsigned flags) {
+    return attempt(FileStep::kRename,
+                   [&] { return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags); });
+  };
+  std::string old;  // where the folder that was there before ends up
+  if (!exists(path_)) {
+    if (move(temporary_, path_, 0) != 0) throw_io_error("putting in place the folder", path_, errno);
+  } else if (move(temporary_, path_, RENAME_EXCHANGE) == 0) {
+    old = temporary_;
+  } else if (errno == EINVAL || errno == ENOSYS) {
+    old = temporary_of(path_);
+    if (move(path_, old, 0) != 0 || move(temporary_, path_, 0) != 0)
+      throw_io_error("replacing the folder", path_, errno);
+  } else {
+    throw_io_error("replacing the folder", path_, errno);
+  }
+  temporary_.clear();
+  sync_folder(folder_of(path_));
+  std::error_code ignored;
+  if (!old.empty()) std::filesystem::remove_all(old, ignored);
+}
+
 void sync_folder(const std::string& dir) {
   const int fd = ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) throw_io_error("syncing the folder", dir, errno);
@@ -171,7 +214,8 @@ int64_t remove_abandoned_temporaries(const std::string& dir) {
   for (; !error && files != std::filesystem::directory_iterator(); files.increment(error)) {
     const auto pid = process_of_temporary(files->path().filename().string());
     const bool gone = pid && ::kill(*pid, 0) != 0 && errno == ESRCH;
-    if (gone && ::unlink(files->path().c_str()) == 0) ++removed;
+    std::error_code ignored;
+    if (gone && std::filesystem::remove_all(files->path(), ignored) > 0) ++removed;
   }
   return removed;
 }

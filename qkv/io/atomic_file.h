@@ -49,7 +49,33 @@ class AtomicFile {
   int fd_ = -1;
 };
 
-/// Removes `*.tmp-<pid>-<n>` in `dir` whose process is gone; returns how many. For the start of a run.
+/// A folder written beside its destination and put in its place as a whole.
+///
+///     StagedFolder stage("run/best");
+///     model.save(stage.path());   // any files
+///     stage.commit();             // run/best is the new folder; the old one is gone
+///
+/// Until commit() nothing is seen at the destination; without it, or when anything fails, the destructor
+/// removes what was written. An existing folder is exchanged in one step (renameat2), so that a complete one
+/// is there at every moment; on a file system without that step, the old one is moved away first. The files
+/// in it need to be durable already, as those of AtomicFile are. Temporary names and errors as for
+/// AtomicFile.
+class StagedFolder {
+ public:
+  explicit StagedFolder(std::string path);
+  ~StagedFolder();
+  StagedFolder(const StagedFolder&) = delete;
+  StagedFolder& operator=(const StagedFolder&) = delete;
+
+  const std::string& path() const { return temporary_; }
+  void commit();
+
+ private:
+  std::string path_, temporary_;
+};
+
+/// Removes `*.tmp-<pid>-<n>` (files and folders) in `dir` whose process is gone; returns how many. For the
+/// start of a run.
 int64_t remove_abandoned_temporaries(const std::string& dir);
 
 /// Makes the names in a folder (files created, renamed, removed) durable. Error kIo.

@@ -210,5 +210,56 @@ TEST(RemoveAbandonedTemporaries, TakesOnlyThoseOfProcessesThatAreGone) {
   EXPECT_EQ(remove_abandoned_temporaries(folder / "no such folder"), 0);
 }
 
+TEST(StagedFolder, IsSeenAsAWholeOnCommitOnly) {
+  TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "model");
+  put(folder / "model/old", "1");
+  {
+    StagedFolder stage(folder / "model");
+    put(stage.path() + "/half", "2");
+  }
+  EXPECT_EQ(folder.names(), Names{"model"});
+  EXPECT_EQ(get(folder / "model/old"), "1");
+
+  StagedFolder stage(folder / "model");
+  put(stage.path() + "/new", "3");
+  EXPECT_FALSE(std::filesystem::exists(folder / "model/new"));
+  stage.commit();
+  EXPECT_EQ(folder.names(), Names{"model"});
+  EXPECT_EQ(get(folder / "model/new"), "3");
+  EXPECT_FALSE(std::filesystem::exists(folder / "model/old"));
+
+  StagedFolder first(folder / "fresh");
+  first.commit();
+  EXPECT_EQ(folder.names(), (Names{"fresh", "model"}));
+}
+
+TEST(StagedFolder, WorksWhereFoldersCannotBeExchanged) {
+  TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "model");
+  put(folder / "model/old", "1");
+  StagedFolder stage(folder / "model");
+  put(stage.path() + "/new", "2");
+  const FileFault fault(FileStep::kRename, 1, EINVAL);
+  stage.commit();
+  EXPECT_TRUE(fault.fired());
+  EXPECT_EQ(folder.names(), Names{"model"});
+  EXPECT_EQ(get(folder / "model/new"), "2");
+}
+
+TEST(StagedFolder, AFailureLeavesTheOldFolder) {
+  TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "model");
+  put(folder / "model/old", "1");
+  {
+    StagedFolder stage(folder / "model");
+    put(stage.path() + "/new", "2");
+    const FileFault fault(FileStep::kRename, 1, EIO);
+    EXPECT_ERROR(kIo, "replacing the folder", stage.commit());
+  }
+  EXPECT_EQ(folder.names(), Names{"model"});
+  EXPECT_EQ(get(folder / "model/old"), "1");
+}
+
 }  // namespace
 }  // namespace qkv::io

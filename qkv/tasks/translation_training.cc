@@ -4,6 +4,7 @@
 
 #include "qkv/autograd/ops/cross_entropy.h"
 #include "qkv/base/parallel.h"
+#include "qkv/io/sha256.h"
 #include "qkv/scores/bleu.h"
 #include "qkv/tasks/translator.h"
 
@@ -32,11 +33,13 @@ TranslationTrainee::TranslationTrainee(TranslationModel model, const ParallelTex
       plan_(training_, options.batches) {
   // Whatever the first validation would trip over, an hour from now, is said here.
   QKV_CHECK(options.bleu_sentences >= 0 && options.bleu_beam >= 1 && options.bleu_beam <= 1000, kValue,
-            "train: bleu_sentences ({}) and bleu_beam ({}) need to be at least 0, and 1 to 1000", options.bleu_sentences, options.bleu_beam);
-  QKV_CHECK(options.save_dtype == DType::kF32 || options.save_dtype == DType::kBF16, kValue, "train: save_dtype is {}, needs to be f32 or bf16",
-            name(options.save_dtype));
-  QKV_CHECK(options.batches.max_length <= model_.transformer->config().max_len, kValue, "train: max_length ({}) is over the model's max_len ({})",
-            options.batches.max_length, model_.transformer->config().max_len);
+            "train: bleu_sentences ({}) and bleu_beam ({}) need to be at least 0, and 1 to 1000",
+            options.bleu_sentences, options.bleu_beam);
+  QKV_CHECK(options.save_dtype == DType::kF32 || options.save_dtype == DType::kBF16, kValue,
+            "train: save_dtype is {}, needs to be f32 or bf16", name(options.save_dtype));
+  QKV_CHECK(options.batches.max_length <= model_.transformer->config().max_len, kValue,
+            "train: max_length ({}) is over the model's max_len ({})", options.batches.max_length,
+            model_.transformer->config().max_len);
   scores::parse_bleu_tokenizer(options.bleu_tokenize);
   BatchPlan(validation_, options.batches);
   const int64_t n = std::min<int64_t>(options.bleu_sentences, static_cast<int64_t>(validation.source.size()));
@@ -48,6 +51,19 @@ int64_t TranslationTrainee::training_target_tokens() const {
   int64_t n = 0;
   for (const PairIds& pair : training_) n += static_cast<int64_t>(pair.target.size());
   return n;
+}
+
+std::string TranslationTrainee::fingerprint() {
+  io::Sha256 hash;
+  const BatchOptions& b = options_.batches;
+  hash.update(fmt::format("{} {} {} {}", b.batch_tokens, b.max_length, b.bucket_batches, b.seed));
+  for (const PairIds& pair : training_)
+    for (const std::vector<int32_t>* ids : {&pair.source, &pair.target}) {
+      const auto length = static_cast<int64_t>(ids->size());
+      hash.update(std::as_bytes(std::span(&length, 1)));
+      hash.update(std::as_bytes(std::span(*ids)));
+    }
+  return hash.hex();
 }
 
 int64_t TranslationTrainee::begin_epoch(int64_t epoch) {

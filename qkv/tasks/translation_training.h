@@ -36,6 +36,7 @@ class TranslationTrainee : public Trainee {
   LossSums accumulate_gradients(int64_t batch, Pass& pass, double scale) override;
   Validation validate() override;
   void save_model(const std::string& dir) override { model_.save(dir, options_.save_dtype); }
+  std::string fingerprint() override;
 
  private:
   LossSums loss(const TranslationBatch& batch, Pass& pass, double smoothing, double scale, bool train) const;

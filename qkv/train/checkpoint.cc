@@ -47,7 +47,8 @@ io::Json to_json(const TrainingState& s) {
           {"best", s.best},
           {"best_step", s.best_step},
           {"bad_validations", s.bad_validations},
-          {"skipped_updates", s.skipped_updates}};
+          {"skipped_updates", s.skipped_updates},
+          {"data", s.data}};
 }
 
 TrainingState state_from(const io::Json& json, const std::string& where) {
@@ -61,17 +62,24 @@ TrainingState state_from(const io::Json& json, const std::string& where) {
           .best = io::get_number(json, "best", -1e300, 1e300, where),
           .best_step = integer("best_step"),
           .bad_validations = integer("bad_validations"),
-          .skipped_updates = integer("skipped_updates")};
+          .skipped_updates = integer("skipped_updates"),
+          .data = io::get_string(json, "data", where)};
 }
 
-// Folders step-N under dir, newest first.
+// Complete folders step-N under dir, newest first.
 std::vector<std::string> folders(const std::string& dir) {
   std::vector<std::string> names;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(dir, ignored))
-    if (entry.path().filename().string().starts_with("step-")) names.push_back(entry.path().string());
+    if (const std::string name = entry.path().filename().string();
+        name.starts_with("step-") && name.find(".tmp-") == name.npos)
+      names.push_back(entry.path().string());
   std::sort(names.rbegin(), names.rend());
   return names;
+}
+
+std::string folder_of_step(const std::string& dir, int64_t step) {
+  return fmt::format("{}/step-{:08d}", dir, step);
 }
 
 }  // namespace
@@ -112,20 +120,23 @@ void load_average(const std::vector<std::string>& paths, const std::vector<Param
 
 void save_checkpoint(const std::string& dir, const AdamW& optimizer, const TrainingState& state,
                      int64_t keep) {
-  const std::string folder = fmt::format("{}/step-{:08d}", dir, state.step);
-  io::make_directories(folder);
-  save_weights(folder + "/weights.safetensors", optimizer.parameters());
+  io::make_directories(dir);
+  const std::string folder = folder_of_step(dir, state.step);
+  io::StagedFolder stage(folder);
+  save_weights(stage.path() + "/weights.safetensors", optimizer.parameters());
   std::vector<io::SafetensorsTensor> moments;
   for (size_t i = 0; i < optimizer.moments().size(); ++i) {
     const std::string& name = optimizer.parameters()[i]->name();
     moments.push_back(view_of(name + ".m", optimizer.moments()[i].first));
     moments.push_back(view_of(name + ".v", optimizer.moments()[i].second));
   }
-  io::write_safetensors(folder + "/moments.safetensors", moments);
-  io::write_file_atomically(folder + "/state.json", io::dump_json(to_json(state), 1));
-  io::write_manifest(folder, {"weights.safetensors", "moments.safetensors", "state.json"});
+  io::write_safetensors(stage.path() + "/moments.safetensors", moments);
+  io::write_file_atomically(stage.path() + "/state.json", io::dump_json(to_json(state), 1));
+  io::write_manifest(stage.path(), {"weights.safetensors", "moments.safetensors", "state.json"});
+  stage.commit();
 
-  // Folders of later steps are left-overs of a run that was resumed from further back: going on from them would be wrong.
+  // Folders of later steps are left-overs of a run that was resumed from further back: going on from them
+  // would be wrong.
   int64_t kept = 0;
   for (const std::string& old : folders(dir)) {
     if (old == folder || (old < folder && kept < keep && io::exists(old + "/manifest.json"))) {
@@ -166,5 +177,7 @@ bool has_checkpoint(const std::string& dir) {
     if (io::verify_manifest(folder)) return true;
   return false;
 }
+
+void remove_checkpoint(const std::string& dir, int64_t step) { fs::remove_all(folder_of_step(dir, step)); }
 
 }  // namespace qkv

@@ -1,7 +1,7 @@
 #pragma once
 // Training state on disk: RUN/checkpoints/step-00001200/ with weights.safetensors, moments.safetensors,
-// state.json and, written last, manifest.json (io/manifest.h). A folder without a good manifest does not
-// count, so a run killed at any moment goes on from the newest complete one.
+// state.json and manifest.json (io/manifest.h), put in place as a whole. A folder without a good manifest
+// does not count, so a run killed at any moment goes on from the newest complete one.
 
 #include <functional>
 #include <string>
@@ -24,11 +24,12 @@ struct TrainingState {
   double best = 0;     // of the metric that chooses; meaningful once best_step > 0
   int64_t best_step = 0;
   int64_t bad_validations = 0;  // since the best
-  int64_t skipped_updates = 0;  // non-finite gradients, under the policy that skips them
+  int64_t skipped_updates = 0;  // non-finite gradients, under the policies that go on
+  std::string data;             // Trainee::fingerprint() of what was trained on
 };
 
-/// Saves under `dir`, then removes all but the newest `keep` (at least 1: this one stays). The order makes a full disk or a kill
-/// harmless: the new one is complete before an old one goes. Error kIo.
+/// Saves under `dir`, then removes all but the newest `keep` (at least 1: this one stays). The order makes a
+/// full disk or a kill harmless: the new one is complete before an old one goes. Error kIo.
 void save_checkpoint(const std::string& dir, const AdamW& optimizer, const TrainingState& state,
                      int64_t keep);
 
@@ -39,6 +40,7 @@ TrainingState load_newest_checkpoint(const std::string& dir, AdamW& optimizer,
                                      const std::function<void(const std::string&)>& say);
 
 bool has_checkpoint(const std::string& dir);
+void remove_checkpoint(const std::string& dir, int64_t step);
 
 /// The parameters' values, as one safetensors file of f32; and back. Names and shapes must agree exactly
 /// (Error kFormat).

@@ -6,6 +6,7 @@
 #include <deque>
 #include <filesystem>
 
+#include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
 #include "qkv/tensor/matmul.h"
 #include "qkv/train/metrics.h"
@@ -14,6 +15,9 @@ namespace qkv {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr double kMostNorm = 1e18;  // its square, and so each gradient's, is within f32
+constexpr int64_t kMostFailures = 100;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -56,7 +60,7 @@ class Loop {
     while (!finished()) {
       if (options_.stop != nullptr && options_.stop->load()) {
         save();
-        observer_.on_message(fmt::format("stopped at step {}; --resume goes on from here", state_.step));
+        say(fmt::format("stopped at step {}; --resume goes on from here", state_.step));
         return {.state = state_, .stopped = true, .chosen = ""};
       }
       step();
@@ -67,28 +71,53 @@ class Loop {
   }
 
  private:
+  void say(const std::string& text) { observer_.on_message(text); }
+
   void start() {
     QKV_CHECK(options_.max_steps > 0 || options_.max_epochs > 0 || options_.max_minutes > 0, kValue,
               "train: nothing says when to end; set max_steps, max_epochs or max_minutes");
     QKV_CHECK(options_.accumulate > 0 && options_.validate_every > 0 && options_.save_every > 0 &&
                   options_.log_every > 0,
               kValue, "train: accumulate, validate_every, save_every and log_every need to be positive");
-    QKV_CHECK(options_.keep_checkpoints >= 1, kValue, "train: keep_checkpoints is {}, needs to be at least 1", options_.keep_checkpoints);
-    options_.schedule.rate(options_.schedule.warmup_steps + 1);  // a schedule without an end says so now, not after the warm-up
+    QKV_CHECK(options_.keep_checkpoints >= 1, kValue, "train: keep_checkpoints is {}, needs to be at least 1",
+              options_.keep_checkpoints);
+    options_.schedule.rate(options_.schedule.warmup_steps +
+                           1);  // a schedule without an end says so now, not after the warm-up
     io::make_directories(checkpoints_);
     io::make_directories(snapshots_);
     if (options_.resume) {
-      state_ = load_newest_checkpoint(checkpoints_, optimizer_,
-                                      [&](const std::string& text) { observer_.on_message(text); });
-      observer_.on_message(fmt::format("resumed at step {} (epoch {})", state_.step, state_.epoch + 1));
+      state_ = load();
+      say(fmt::format("resumed at step {} (epoch {})", state_.step, state_.epoch + 1));
     } else {
       QKV_CHECK(!has_checkpoint(checkpoints_), kValue,
                 "train: {} already holds a run; go on with --resume, or choose another --out",
                 options_.run_dir);
     }
     metrics_.open(options_.run_dir + "/metrics.jsonl", state_.step);
+    const std::string data = trainee_.fingerprint();
+    if (options_.resume && data != state_.data) {
+      if (state_.batch > 0) ++state_.epoch;
+      state_.batch = 0;
+      say(
+          fmt::format("the training data, or how it is cut into batches, has changed: going on with epoch {} "
+                      "from its start",
+                      state_.epoch + 1));
+    }
+    state_.data = data;
     batches_ = trainee_.begin_epoch(state_.epoch);
+    QKV_CHECK(state_.batch < batches_, kFormat, "train: the checkpoint is at batch {} of an epoch of {}",
+              state_.batch, batches_);
     started_ = now();
+    if (options_.non_finite == NonFinitePolicy::kRollBack && !options_.resume)
+      save();  // something to go back to
+  }
+
+  // Weights and moments from the newest good checkpoint; returns its state.
+  TrainingState load() {
+    const TrainingState saved =
+        load_newest_checkpoint(checkpoints_, optimizer_, [&](const std::string& text) { say(text); });
+    loaded_step_ = saved.step;
+    return saved;
   }
 
   bool finished() const {
@@ -118,10 +147,13 @@ class Loop {
     state_.target_tokens += tokens;
     ++state_.step;
     const double norm = optimizer_.grad_norm(), rate = options_.schedule.rate(state_.step);
-    if (std::isfinite(norm) && std::isfinite(sums.loss))
+    if (norm < kMostNorm && std::isfinite(sums.loss)) {
       optimizer_.step(rate, norm);
-    else
+      failures_in_a_row_ = 0;
+      loaded_step_ = -1;
+    } else {
       not_finite(norm, sums.loss);
+    }
     if (state_.batch >= batches_) {
       ++state_.epoch;
       state_.batch = 0;
@@ -135,29 +167,22 @@ class Loop {
     optimizer_.zero_grad();
     const std::string what = fmt::format("train: step {}: loss {} and gradient norm {} are not both finite",
                                          state_.step, loss, norm);
-    switch (options_.non_finite) {
-      case NonFinitePolicy::kStop:
-        throw_error(
-            ErrorCode::kValue,
-            "{}; the last checkpoint in {} is intact. Try a lower learning rate, more warm-up or clip_norm",
-            what, checkpoints_);
-      case NonFinitePolicy::kSkip:
-        ++state_.skipped_updates;
-        observer_.on_message(what + "; update skipped");
-        break;
-      case NonFinitePolicy::kRollBack: {
-        // Back to the saved weights, but not to the saved place in the data, which would only do the same
-        // again.
-        const TrainingState here = state_;
-        state_ = load_newest_checkpoint(checkpoints_, optimizer_,
-                                        [&](const std::string& text) { observer_.on_message(text); });
-        const int64_t updates = optimizer_.steps();
-        state_ = here;
-        state_.skipped_updates = state_.step - updates;
-        observer_.on_message(what + "; weights rolled back to the last checkpoint");
-        break;
-      }
+    if (options_.non_finite == NonFinitePolicy::kStop || ++failures_in_a_row_ > kMostFailures)
+      throw_error(
+          ErrorCode::kValue,
+          "{}; checkpoints up to that step are in {}. Try a lower learning rate, more warm-up or clip_norm",
+          what, checkpoints_);
+    if (options_.non_finite == NonFinitePolicy::kSkip) {
+      ++state_.skipped_updates;
+      say(what + "; update skipped");
+      return;
     }
+    // A checkpoint from which not one update succeeded was bad when it was saved.
+    if (loaded_step_ >= 0) remove_checkpoint(checkpoints_, loaded_step_);
+    load();
+    // Back to the saved weights, but not to the saved place in the data, which would only do the same again.
+    state_.skipped_updates = state_.step - optimizer_.steps();
+    say(fmt::format("{}; weights rolled back to those of step {}", what, loaded_step_));
   }
 
   void report(const LossSums& sums, double rate, double norm) {
@@ -213,16 +238,18 @@ class Loop {
       state_.best = merit(last_);
       state_.best_step = state_.step;
       state_.bad_validations = 0;
-      trainee_.save_model(options_.run_dir + "/best");
+      save_model("best");
     } else {
       ++state_.bad_validations;
     }
     if (options_.average > 0) {
       save_weights(snapshot_path(state_.step), optimizer_.parameters());
-      // One more than is averaged: a run that resumes from the checkpoint before this validation writes it again.
+      // One more than is averaged: a run that resumes from the checkpoint before this validation writes it
+      // again.
       const std::vector<std::string> all = snapshots();
       std::error_code ignored;
-      for (size_t i = static_cast<size_t>(options_.average) + 1; i < all.size(); ++i) fs::remove(all[i], ignored);
+      for (size_t i = static_cast<size_t>(options_.average) + 1; i < all.size(); ++i)
+        fs::remove(all[i], ignored);
     }
     validation_seconds_ = now() - begin;
     TrainingState shown = state_;
@@ -231,8 +258,13 @@ class Loop {
     observer_.on_validation(shown, last_, best);
   }
 
+  void save_model(const std::string& which) {
+    io::StagedFolder stage(options_.run_dir + "/" + which);
+    trainee_.save_model(stage.path());
+    stage.commit();
+  }
+
   void save() {
-    // Writing the same step again would replace files under a manifest that is already good.
     if (saved_step_ == state_.step) return;
     saved_step_ = state_.step;
     TrainingState saved = state_;
@@ -243,9 +275,10 @@ class Loop {
   TrainResult finish() {
     if (last_step_ != state_.step) validate();
     save();
-    trainee_.save_model(options_.run_dir + "/last");
-    TrainResult result{
-        .state = state_, .last = last_, .chosen = state_.best_step == state_.step ? "last" : "best"};
+    save_model("last");
+    TrainResult result{.state = state_,
+                       .last = last_,
+                       .chosen = state_.best_step == state_.step || state_.best_step == 0 ? "last" : "best"};
     result.state.seconds = seconds();
     std::vector<std::string> paths = snapshots();
     paths.resize(std::min(paths.size(), static_cast<size_t>(std::max<int64_t>(0, options_.average))));
@@ -253,7 +286,7 @@ class Loop {
       load_average(paths, optimizer_.parameters());
       result.average = trainee_.validate();
       metrics_.validation(state_, result.average, false, "average");
-      trainee_.save_model(options_.run_dir + "/average");
+      save_model("average");
       if (merit(result.average) > state_.best) result.chosen = "average";
     }
     metrics_.summary(options_.run_dir + "/summary.json", result);
@@ -278,6 +311,8 @@ class Loop {
   TrainingState state_;
   Validation last_;
   int64_t last_step_ = 0, saved_step_ = -1;
+  int64_t loaded_step_ = -1;  // of the checkpoint the weights are of, until the first update since
+  int64_t failures_in_a_row_ = 0;
   int64_t batches_ = 0;
   Metrics metrics_;
   Speed speed_;

@@ -37,10 +37,16 @@ class Trainee {
   /// Forward and backward of one batch: adds scale * d(sum of losses) to the gradients.
   virtual LossSums accumulate_gradients(int64_t batch, Pass& pass, double scale) = 0;
   virtual Validation validate() = 0;
-  /// A complete model directory with the weights as they are now.
+  /// A complete model directory with the weights as they are now; `dir` is there and empty.
   virtual void save_model(const std::string& dir) = 0;
+  /// Changes when an epoch's batches would be others: a hash of the data and of how it is cut.
+  virtual std::string fingerprint() = 0;
 };
 
+/// What to do about a loss or gradient that is not finite, or beyond what Adam's squares can hold: stop with
+/// an Error; leave the update out; or go back to the newest checkpoint and on with the next batches. A
+/// checkpoint from which not one update succeeds was saved too late: rolling back takes it away and goes to
+/// the one before.
 enum class NonFinitePolicy { kStop, kSkip, kRollBack };
 NonFinitePolicy non_finite_policy_from_name(std::string_view name);  // stop, skip, rollback
 
@@ -95,9 +101,10 @@ struct TrainResult {
 /// summary.json.
 ///
 /// Resumed from a checkpoint, a run gives the same bits as one that was never interrupted (same binary, same
-/// ISA; any number of threads). Errors: kValue (options), kIo (saving), kCancelled never: a stop is a result.
-/// A non-finite loss or gradient is noticed before it touches the weights; under kStop it is an Error kValue
-/// that names the step, with the last checkpoint intact.
+/// ISA; any number of threads). Where the data or the batches are no longer those of the checkpoint, it says
+/// so and goes on with the next epoch. Errors: kValue (options), kIo (saving), kCancelled never: a stop is a
+/// result. A non-finite loss or gradient is noticed before it touches the weights; under kStop, and after 100
+/// in a row under the other policies, it is an Error kValue that names the step.
 TrainResult train(Trainee& trainee, const TrainOptions& options, TrainObserver& observer);
 
 }  // namespace qkv
