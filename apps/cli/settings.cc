@@ -1,12 +1,11 @@
 #include "apps/cli/settings.h"
 
 #include <fmt/core.h>
-#include <toml++/toml.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <sstream>
+#include <filesystem>
 
 #include "qkv/base/error.h"
 #include "qkv/base/nearest.h"
@@ -17,6 +16,7 @@ namespace qkv::cli {
 namespace {
 
 constexpr int64_t kMaxSettingsBytes = 1 << 20;
+constexpr int kMostBases = 8;
 
 std::string flag_of(const std::string& key) {
   std::string flag = "--" + key;
@@ -90,50 +90,58 @@ void Settings::bind(CLI::App& app) {
 }
 
 void Settings::load(const std::string& path) {
-  if (!path.empty()) {
-    const std::string text = io::read_file(path, kMaxSettingsBytes);
-    toml::table file;
-    try {
-      file = toml::parse(text, path);
-    } catch (const toml::parse_error& e) {
-      throw_error(ErrorCode::kFormat, "{}: line {}: {}", path, e.source().begin.line, e.description());
-    }
-    std::vector<std::string> names;
-    for (const Setting& s : settings_) names.push_back(s.section + "." + s.key);
-    for (const auto& [section, node] : file) {
-      const toml::table* table = node.as_table();
-      QKV_CHECK(table != nullptr, kFormat,
-                "{}: '{}' stands outside a section; settings stand under [data], [vocabulary], [model] or "
-                "[training]",
-                path, std::string(section.str()));
-      for (const auto& [key, value] : *table) {
-        const std::string name = fmt::format("{}.{}", section.str(), key.str()), where = path + ": " + name;
-        const auto setting = std::find_if(settings_.begin(), settings_.end(),
-                                          [&](const Setting& s) { return s.section + "." + s.key == name; });
-        if (setting == settings_.end()) {
-          const std::string hint = nearest(name, names);
-          throw_error(ErrorCode::kFormat, "{}: no setting is called {}{}", path, name,
-                      hint.empty() ? "" : "; did you mean " + hint + "?");
-        }
-        if (value.is_string()) {
-          setting->set(value.as_string()->get(), where);
-        } else if (value.is_integer() || value.is_floating_point() || value.is_boolean()) {
-          std::ostringstream printed;
-          if (value.is_floating_point())
-            printed << fmt::format("{}", value.as_floating_point()->get());
-          else
-            value.visit([&](const auto& leaf) {
-              if constexpr (toml::is_value<decltype(leaf)>) printed << std::boolalpha << leaf.get();
-            });
-          setting->set(printed.str(), where);
-        } else {
-          throw_error(ErrorCode::kFormat, "{}: needs to be {}", where, setting->kind);
-        }
-      }
-    }
-  }
+  if (!path.empty()) load_file(path, 0);
   for (const Setting& s : settings_)
     if (const auto flag = flags_.find(s.key); flag != flags_.end()) s.set(flag->second, flag_of(s.key));
+}
+
+void Settings::load_file(const std::string& path, int depth) {
+  QKV_CHECK(depth < kMostBases, kFormat,
+            "{}: more than {} files build on one another; does one name itself as base?", path, kMostBases);
+  toml::table file;
+  try {
+    file = toml::parse(io::read_file(path, kMaxSettingsBytes), path);
+  } catch (const toml::parse_error& e) {
+    throw_error(ErrorCode::kFormat, "{}: line {}: {}", path, e.source().begin.line, e.description());
+  }
+  if (const toml::node* base = file.get("base")) {
+    QKV_CHECK(base->is_string(), kFormat,
+              "{}: base needs to be the path of another settings file, relative to this one", path);
+    load_file((std::filesystem::path(path).parent_path() / base->as_string()->get()).string(), depth + 1);
+    file.erase("base");
+  }
+  for (const auto& [section, node] : file) {
+    const toml::table* table = node.as_table();
+    QKV_CHECK(
+        table != nullptr, kFormat,
+        "{}: '{}' stands outside a section; settings stand under [data], [vocabulary], [model] or [training]",
+        path, std::string(section.str()));
+    for (const auto& [key, value] : *table)
+      set_from_file(path, fmt::format("{}.{}", section.str(), key.str()), value);
+  }
+}
+
+void Settings::set_from_file(const std::string& path, const std::string& name, const toml::node& value) {
+  const auto setting = std::find_if(settings_.begin(), settings_.end(),
+                                    [&](const Setting& s) { return s.section + "." + s.key == name; });
+  if (setting == settings_.end()) {
+    std::vector<std::string> names;
+    for (const Setting& s : settings_) names.push_back(s.section + "." + s.key);
+    const std::string hint = nearest(name, names);
+    throw_error(ErrorCode::kFormat, "{}: no setting is called {}{}", path, name,
+                hint.empty() ? "" : "; did you mean " + hint + "?");
+  }
+  const std::string where = path + ": " + name;
+  if (const auto* text = value.as_string())
+    setting->set(text->get(), where);
+  else if (const auto* integer = value.as_integer())
+    setting->set(fmt::format("{}", integer->get()), where);
+  else if (const auto* number = value.as_floating_point())
+    setting->set(fmt::format("{}", number->get()), where);
+  else if (const auto* boolean = value.as_boolean())
+    setting->set(boolean->get() ? "true" : "false", where);
+  else
+    throw_error(ErrorCode::kFormat, "{}: needs to be {}", where, setting->kind);
 }
 
 std::string Settings::to_toml() const {

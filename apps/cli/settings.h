@@ -2,6 +2,8 @@
 // Settings that can stand in a TOML file and on the command line: one table of them makes the flags, reads
 // the file, and writes the complete file of a run.
 
+#include <toml++/toml.h>
+
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <map>
@@ -22,7 +24,9 @@ class Settings {
 
   /// Makes a flag of each setting. Call once, after all add().
   void bind(CLI::App& app);
-  /// Reads the file (if `path` is not empty), then applies the flags that were given.
+  /// Reads the file (if `path` is not empty), then applies the flags that were given. A line `base =
+  /// "other.toml"` before the sections reads that file first, found relative to this one: a recipe states
+  /// only what differs.
   void load(const std::string& path);
   /// All settings as TOML, with their values.
   std::string to_toml() const;
@@ -31,6 +35,9 @@ class Settings {
   bool from_flag(const std::string& key) const { return flags_.contains(key); }
 
  private:
+  void load_file(const std::string& path, int depth);
+  void set_from_file(const std::string& path, const std::string& name, const toml::node& value);
+
   struct Setting {
     std::string section, key, help, kind;
     std::function<void(const std::string& text, const std::string& where)> set;

@@ -1,0 +1,79 @@
+#include "apps/cli/settings.h"
+
+#include <gtest/gtest.h>
+
+#include "qkv/io/testing.h"
+
+namespace qkv::cli {
+namespace {
+
+using io::testing::put;
+
+class SettingsFile : public ::testing::Test {
+ protected:
+  SettingsFile() {
+    settings_.add("data", "file", file_, "a file");
+    settings_.add("training", "steps", steps_, "a number of steps");
+    settings_.add("training", "rate", rate_, "a rate");
+    settings_.add("training", "shuffle", shuffle_, "yes or no");
+  }
+  void load(const std::string& text) {
+    put(folder_ / "x.toml", text);
+    settings_.load(folder_ / "x.toml");
+  }
+  io::testing::TemporaryFolder folder_;
+  Settings settings_;
+  std::string file_ = "none";
+  int64_t steps_ = 1;
+  double rate_ = 0.5;
+  bool shuffle_ = true;
+};
+
+TEST_F(SettingsFile, GivesWhatItNamesAndLeavesTheRest) {
+  load("[training]\nsteps = 1000\nrate = 1e-3\n");
+  EXPECT_EQ(steps_, 1000);
+  EXPECT_EQ(rate_, 1e-3);
+  EXPECT_EQ(file_, "none");
+  EXPECT_TRUE(shuffle_);
+}
+
+TEST_F(SettingsFile, WhatIsWrittenReadsBackTheSame) {
+  load("[data]\nfile = \"a \\\"b\\\" \\\\ c\"\n[training]\nrate = 0.1\nsteps = -7\nshuffle = false\n");
+  const std::string text = settings_.to_toml();
+  file_ = "", steps_ = 0, rate_ = 0, shuffle_ = true;
+  load(text);
+  EXPECT_EQ(file_, "a \"b\" \\ c");
+  EXPECT_EQ(steps_, -7);
+  EXPECT_EQ(rate_, 0.1);
+  EXPECT_FALSE(shuffle_);
+}
+
+TEST_F(SettingsFile, AFlagBeatsTheFile) {
+  CLI::App app;
+  settings_.bind(app);
+  app.parse("--steps 5", false);
+  load("[training]\nsteps = 6\nrate = 2\n");
+  EXPECT_EQ(steps_, 5);
+  EXPECT_EQ(rate_, 2);
+}
+
+TEST_F(SettingsFile, BuildsOnItsBase) {
+  put(folder_ / "base.toml", "[training]\nsteps = 6\nrate = 2.0\n");
+  load("base = \"base.toml\"\n[training]\nrate = 3.0\n");
+  EXPECT_EQ(steps_, 6);
+  EXPECT_EQ(rate_, 3);
+}
+
+TEST_F(SettingsFile, WrongOnesAreNamed) {
+  EXPECT_ERROR(kFormat, "did you mean training.steps", load("[training]\nstep = 1\n"));
+  EXPECT_ERROR(kFormat, "line 2", load("[training]\nsteps = \n"));
+  EXPECT_ERROR(kFormat, "stands outside a section", load("steps = 1\n"));
+  EXPECT_ERROR(kFormat, "needs to be", load("[training]\nsteps = [1, 2]\n"));
+  EXPECT_ERROR(kValue, "not a whole number", load("[training]\nsteps = 1.5\n"));
+  EXPECT_ERROR(kFormat, "base needs to be the path", load("base = 3\n"));
+  EXPECT_ERROR(kFormat, "does one name itself", load("base = \"x.toml\"\n"));
+  EXPECT_ERROR(kIo, "missing.toml", load("base = \"missing.toml\"\n"));
+}
+
+}  // namespace
+}  // namespace qkv::cli
