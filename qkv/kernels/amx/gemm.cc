@@ -4,7 +4,7 @@
 #include "qkv/kernels/amx/tile.h"
 #include "qkv/kernels/avx512/gemm_words.h"
 #include "qkv/kernels/avx512_bf16/narrow.h"
-#include "qkv/kernels/gemm_epilogue.h"
+#include "qkv/kernels/simd/gemm_epilogue.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {

@@ -6,8 +6,8 @@
 
 #include "qkv/kernels/amx/gemm_tiles.h"
 #include "qkv/kernels/amx/tile_emulated.h"
-#include "qkv/kernels/gemm_epilogue.h"
-#include "qkv/kernels/gemm_pack.h"
+#include "qkv/kernels/simd/gemm_epilogue.h"
+#include "qkv/kernels/simd/gemm_pack.h"
 
 namespace qkv::kernels::amx::emulated {
 

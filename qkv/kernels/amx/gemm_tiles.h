@@ -29,7 +29,7 @@
 #include <cstring>
 #include <utility>
 
-#include "qkv/kernels/gemm_blocking.h"
+#include "qkv/kernels/simd/gemm_blocking.h"
 
 namespace qkv::kernels::amx {
 

@@ -1,9 +1,9 @@
 // Dense products on AVX2: float by FMA, and bfloat16 widened to float.
 
 #include "qkv/kernels/avx2/gemm_words.h"
-#include "qkv/kernels/gemm_epilogue.h"
-#include "qkv/kernels/gemm_register.h"
-#include "qkv/kernels/gemm_transpose.h"
+#include "qkv/kernels/simd/gemm_epilogue.h"
+#include "qkv/kernels/simd/gemm_register.h"
+#include "qkv/kernels/simd/gemm_transpose.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {

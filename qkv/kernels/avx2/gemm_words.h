@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "qkv/kernels/gemm_pack.h"
+#include "qkv/kernels/simd/gemm_pack.h"
 #include "qkv/kernels/simd/vec_avx2.h"
 
 namespace qkv::kernels::avx2 {

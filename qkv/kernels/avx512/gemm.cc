@@ -2,9 +2,9 @@
 // is missing or slower than that.
 
 #include "qkv/kernels/avx512/gemm_words.h"
-#include "qkv/kernels/gemm_epilogue.h"
-#include "qkv/kernels/gemm_register.h"
-#include "qkv/kernels/gemm_transpose.h"
+#include "qkv/kernels/simd/gemm_epilogue.h"
+#include "qkv/kernels/simd/gemm_register.h"
+#include "qkv/kernels/simd/gemm_transpose.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {

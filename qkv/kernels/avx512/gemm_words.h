@@ -8,7 +8,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 
-#include "qkv/kernels/gemm_pack.h"
+#include "qkv/kernels/simd/gemm_pack.h"
 #include "qkv/kernels/simd/vec_avx512.h"
 
 namespace qkv::kernels::avx512 {

@@ -4,8 +4,8 @@
 
 #include "qkv/kernels/avx512/gemm_words.h"
 #include "qkv/kernels/avx512_bf16/narrow.h"
-#include "qkv/kernels/gemm_epilogue.h"
-#include "qkv/kernels/gemm_register.h"
+#include "qkv/kernels/simd/gemm_epilogue.h"
+#include "qkv/kernels/simd/gemm_register.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {

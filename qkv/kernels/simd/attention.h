@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "qkv/kernels/attention.h"
-#include "qkv/kernels/gemm_epilogue.h"
+#include "qkv/kernels/simd/gemm_epilogue.h"
 #include "qkv/kernels/simd/loops.h"
 #include "qkv/kernels/simd/math.h"
 #include "qkv/kernels/simd/philox.h"

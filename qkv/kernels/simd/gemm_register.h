@@ -21,7 +21,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "qkv/kernels/gemm_blocking.h"
+#include "qkv/kernels/simd/gemm_blocking.h"
 
 namespace qkv::kernels {
 

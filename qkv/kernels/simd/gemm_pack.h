@@ -16,7 +16,7 @@
 #include <cstdint>
 
 #include "qkv/kernels/gemm.h"
-#include "qkv/kernels/gemm_blocking.h"
+#include "qkv/kernels/simd/gemm_blocking.h"
 
 namespace qkv::kernels {
 
