@@ -57,21 +57,8 @@ template <class Vec, class Narrow, class T>
 void finish(const Gemm<T>& g, const float* sums, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
             int64_t cols) noexcept {
   if (g.accumulate) return add_up<Vec>(g, sums, ld, row0, rows, col0, cols);
-  const auto as = [&]<class F>(F) { finish_as<Vec, Narrow, F>(g, sums, ld, row0, rows, col0, cols); };
-  switch (g.activation) {
-    case Activation::kNone:
-      return as(Identity{});
-    case Activation::kRelu:
-      return as(Relu{});
-    case Activation::kGelu:
-      return as(Gelu{});
-    case Activation::kGeluTanh:
-      return as(GeluTanh{});
-    case Activation::kSilu:
-      return as(Silu{});
-    case Activation::kTanh:
-      return as(Tanh{});
-  }
+  with_activation(g.activation,
+                  [&]<class F>(F) { finish_as<Vec, Narrow, F>(g, sums, ld, row0, rows, col0, cols); });
 }
 
 }  // namespace qkv::kernels::simd
