@@ -175,9 +175,7 @@ TYPED_TEST(RowProperties, ARowsResultDoesNotDependOnItsNeighbours) {
 
 TYPED_TEST(RowProperties, NaNStaysInItsElementOrColumn) {
   using T = TypeParam;
-  std::vector<Isa> all = fast_families();
-  all.push_back(Isa::kRef);
-  for (Isa isa : all) {
+  for (Isa isa : all_families()) {
     const auto& k = table_for(isa).of<T>().rows;
     const int64_t n = 45, at = 21;
     Buffer<T> x(normals<T>(n, 1)), y(n), z(normals<T>(n, 2));
@@ -200,9 +198,7 @@ TYPED_TEST(RowProperties, NaNStaysInItsElementOrColumn) {
 
 TYPED_TEST(RowProperties, SoftmaxOfNothingIsZeroAndOfOneIsOne) {
   using T = TypeParam;
-  std::vector<Isa> all = fast_families();
-  all.push_back(Isa::kRef);
-  for (Isa isa : all)
+  for (Isa isa : all_families())
     for (int64_t d = 1; d <= 70; ++d) {
       std::vector<double> x(3 * d, -kInf), expected(3 * d, 0.0);
       x[d + d / 2] = 1e4;  // row 1 sees one element
@@ -218,9 +214,7 @@ TYPED_TEST(RowProperties, SoftmaxOfNothingIsZeroAndOfOneIsOne) {
 
 TYPED_TEST(RowProperties, CrossEntropyIsLogNOfEqualLogitsAndIgnoresMaskedClasses) {
   using T = TypeParam;
-  std::vector<Isa> all = fast_families();
-  all.push_back(Isa::kRef);
-  for (Isa isa : all) {
+  for (Isa isa : all_families()) {
     const auto& k = table_for(isa).of<T>().rows;
     std::vector<float> logits(37, -5000.0f);
     float nll = 0;

@@ -20,6 +20,12 @@ inline std::vector<Isa> fast_families() {
   return out;
 }
 
+inline std::vector<Isa> all_families() {
+  std::vector<Isa> out = fast_families();
+  out.push_back(Isa::kRef);
+  return out;
+}
+
 inline std::vector<int64_t> widths() {
   std::vector<int64_t> out;
   for (int64_t d = 1; d <= 70; ++d) out.push_back(d);

@@ -8,9 +8,9 @@
 // sums keep it busy. A tile load reads 16 lines, 8 cycles when they are in L1. Shapes of four sums (rows x
 // columns of tiles):
 //
-//   2 x 2   4 loads / 64 cycles.  32 rows of A stay in L1, B streams from L2 at 32 B a cycle: 2/3 of what L2
-//   gives 4 x 1   5 loads / 64 cycles.  64 rows of A stay in L1, B streams at 16 B a cycle 1 x 4   5 loads /
-//   64 cycles.  for 16 rows and fewer: each tile of B is used once anyway
+//   2 x 2   4 loads in 64 cycles.  32 rows of A stay in L1, B streams from L2 at 32 B a cycle: 2/3 of it.
+//   4 x 1   5 loads in 64 cycles.  64 rows of A stay in L1, B streams at 16 B a cycle.
+//   1 x 4   5 loads in 64 cycles.  For 16 rows and fewer: each tile of B is used once anyway.
 //
 // 4 x 1 asks least of L2 but wants 64 rows of A (128 k bytes), a panel of B (32 k), 4 KiB of sums and 4 KiB
 // of C in the 48 KiB of L1: k <= 256. Above, 2 x 2, whose A stays in L1 up to k about 384 (24 KiB + a pair of
@@ -27,14 +27,18 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <utility>
 
-#include "qkv/kernels/gemm_blocking.h"
+#include "qkv/kernels/simd/gemm_blocking.h"
+#include "qkv/kernels/simd/gemm_epilogue.h"
+#include "qkv/kernels/simd/gemm_pack.h"
+#include "qkv/kernels/simd/loops.h"
 
 namespace qkv::kernels::amx {
 
-/// Finish::rows(g, sums, ld, row0, rows, col0, cols) takes sums to C, as finish() of gemm_epilogue.h.
-template <class Tiles, class Finish>
+using simd::GemmBlock, simd::round_down, simd::round_up, simd::unrolled;
+
+/// Vec and Narrow take the sums to C (simd/gemm_epilogue.h).
+template <class Tiles, class Vec, class Narrow>
 struct TileKernel {
   static constexpr int64_t kRows = 16, kStepK = 32;  // of one tile
   static constexpr int64_t kPanel = 16;              // columns
@@ -62,7 +66,7 @@ struct TileKernel {
     void finish_some(int64_t count) {
       const int64_t take = std::min(count, rows - done);
       if (take <= 0) return;
-      Finish::rows(*g, sums + done * ld, ld, row0 + done, take, col0, cols);
+      simd::finish<Vec, Narrow>(*g, sums + done * ld, ld, row0 + done, take, col0, cols);
       done += take;
     }
     void finish_all() { finish_some(rows); }
@@ -77,14 +81,6 @@ struct TileKernel {
     static constexpr int a(int i) { return TM == 2 && TN == 2 ? 4 + i : TM == 1 ? 4 : 4 + i % 3; }
     static constexpr int b(int j) { return TM == 2 && TN == 2 ? 6 + j : TM == 1 ? 5 + j % 3 : 7; }
   };
-
-  template <int N, class F>
-  [[gnu::always_inline]] static void each(F&& f) {
-    [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-      (f(std::integral_constant<int, I>{}), ...);
-    }
-    (std::make_integer_sequence<int, N>{});
-  }
 
   /// One step of 32 k: c[i][j] += a[i] b[j].
   template <int TM, int TN>
@@ -102,14 +98,14 @@ struct TileKernel {
       Tiles::template multiply_add<R::c(1, 1), R::a(1), R::b(1)>();
     } else if constexpr (TN == 1) {
       Tiles::template load<R::b(0)>(b, 64);
-      each<TM>([&](auto i) __attribute__((always_inline)) {
+      unrolled<TM>([&](auto i) __attribute__((always_inline)) {
         Tiles::template load<R::a(i)>(a[i], stride[i] * 2);
         Tiles::template multiply_add<R::c(i, 0), R::a(i), R::b(0)>();
       });
     } else {
       static_assert(TM == 1);
       Tiles::template load<R::a(0)>(a[0], stride[0] * 2);
-      each<TN>([&](auto j) __attribute__((always_inline)) {
+      unrolled<TN>([&](auto j) __attribute__((always_inline)) {
         Tiles::template load<R::b(j)>(b + j * panel, 64);
         Tiles::template multiply_add<R::c(0, j), R::a(0), R::b(j)>();
       });
@@ -130,8 +126,8 @@ struct TileKernel {
       return partial + i * kRows * part.partial_stride + j * kPanel;
     };
 
-    each<TM>([&](auto i) __attribute__((always_inline)) {
-      each<TN>([&](auto j) __attribute__((always_inline)) {
+    unrolled<TM>([&](auto i) __attribute__((always_inline)) {
+      unrolled<TN>([&](auto j) __attribute__((always_inline)) {
         if (part.first)
           Tiles::template zero<R::c(i, j)>();
         else
@@ -141,16 +137,16 @@ struct TileKernel {
 
     const bfloat16* at[TM];
     int64_t stride[TM];
-    each<TM>([&](auto i) __attribute__((always_inline)) { at[i] = a[i].at, stride[i] = a[i].stride; });
+    unrolled<TM>([&](auto i) __attribute__((always_inline)) { at[i] = a[i].at, stride[i] = a[i].stride; });
     const int64_t each_step = (pending.rows - pending.done + steps - 1) / std::max<int64_t>(steps, 1);
     for (int64_t s = 0; s < steps; ++s) {
       step<TM, TN>(at, stride, b, panel);
-      each<TM>([&](auto i) __attribute__((always_inline)) { at[i] += kStepK; });
+      unrolled<TM>([&](auto i) __attribute__((always_inline)) { at[i] += kStepK; });
       b += kStepK * kPanel;
       pending.finish_some(each_step);
     }
     if (ragged) {
-      each<TM>([&](auto i) __attribute__((always_inline)) { at[i] = a[i].ragged, stride[i] = kStepK; });
+      unrolled<TM>([&](auto i) __attribute__((always_inline)) { at[i] = a[i].ragged, stride[i] = kStepK; });
       step<TM, TN>(at, stride, b, panel);
     }
     pending.finish_all();
@@ -167,8 +163,8 @@ struct TileKernel {
       pending.ld = ld, pending.row0 = i0, pending.rows = rows, pending.col0 = j0, pending.cols = cols,
       pending.done = 0;
     }
-    each<TM>([&](auto i) __attribute__((always_inline)) {
-      each<TN>([&](auto j) __attribute__((always_inline)) {
+    unrolled<TM>([&](auto i) __attribute__((always_inline)) {
+      unrolled<TN>([&](auto j) __attribute__((always_inline)) {
         Tiles::template store<R::c(i, j)>(c + i * kRows * ld + j * kPanel, ld * 4);
       });
     });
@@ -231,5 +227,17 @@ struct TileKernel {
     }
   }
 };
+
+/// What tiles do of a family's products; transposition stays as it was. W packs (simd/gemm_pack.h).
+template <class Tiles, class W, class Vec, class Narrow>
+void put_gemm(GemmKernels<bfloat16>& gemm) {
+  using Kernel = TileKernel<Tiles, Vec, Narrow>;
+  using Pack = simd::Pack<bfloat16, W, Kernel::kStepK / 2>;
+  gemm.block_m = 4 * Kernel::kRows;
+  gemm.block_n = Kernel::kColumns;
+  gemm.packed_bytes = Pack::packed_bytes;
+  gemm.pack_b = Pack::pack_b;
+  gemm.run = simd::run_blocked<Kernel, bfloat16>;
+}
 
 }  // namespace qkv::kernels::amx

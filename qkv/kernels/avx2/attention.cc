@@ -18,8 +18,8 @@ inline uint32_t bits_of(Mask mask) { return static_cast<uint32_t>(_mm256_movemas
 
 void extend_attention_avx2(Table& table) {
   using namespace avx2;
-  table.f32.attention = simd::Attention<Vec, Words, HalvesAtLeast, NarrowByVec, float>::all();
-  table.bf16.attention = simd::Attention<Vec, Words, HalvesAtLeast, NarrowByVec, bfloat16>::all();
+  table.f32.attention = simd::Attention<Vec, Words, HalvesAtLeast, simd::NarrowByVec, float>::all();
+  table.bf16.attention = simd::Attention<Vec, Words, HalvesAtLeast, simd::NarrowByVec, bfloat16>::all();
 }
 
 }  // namespace qkv::kernels

@@ -10,8 +10,8 @@ void extend_attention_avx512_bf16(Table& table);
 
 void extend_attention_avx512(Table& table) {
   using namespace avx512;
-  table.f32.attention = simd::Attention<Vec, Words, HalvesAtLeast, NarrowByVec, float>::all();
-  table.bf16.attention = simd::Attention<Vec, Words, HalvesAtLeast, NarrowByVec, bfloat16>::all();
+  table.f32.attention = simd::Attention<Vec, Words, HalvesAtLeast, simd::NarrowByVec, float>::all();
+  table.bf16.attention = simd::Attention<Vec, Words, HalvesAtLeast, simd::NarrowByVec, bfloat16>::all();
   if (cpu_features().avx512_bf16) extend_attention_avx512_bf16(table);
 }
 

@@ -2,10 +2,8 @@
 // (Zen 4 and 5) and so does twice its work. The instruction adds the pair's products one after the other in
 // float, rounds to nearest, and takes subnormal numbers as zeros.
 
-#include "qkv/kernels/avx512/gemm_words.h"
 #include "qkv/kernels/avx512_bf16/narrow.h"
-#include "qkv/kernels/gemm_epilogue.h"
-#include "qkv/kernels/gemm_register.h"
+#include "qkv/kernels/simd/gemm_register.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {
@@ -17,10 +15,10 @@ namespace {
 struct Dot {
   using T = bfloat16;
   using Vec = avx512::Vec;
+  using Narrow = avx512::NarrowBf16;
   using Left = uint32_t;  // two consecutive elements of a row
   using Right = uint32_t;
-  static constexpr int64_t kLanes = 16, kStepK = 2;
-  static constexpr int kRegisters = 32, kRows = 14, kSubs = 1;
+  static constexpr int kSubs = 1;
   template <int s>
   static __m512bh right(const uint32_t* b) {
     return reinterpret_cast<__m512bh>(_mm512_load_si512(b));
@@ -34,17 +32,15 @@ struct Dot {
     for (; p + 32 <= k; p += 32) _mm512_storeu_si512(dst + p / 2, _mm512_loadu_si512(src + p));
     if (p < k) _mm512_storeu_si512(dst + p / 2, _mm512_maskz_loadu_epi16((1u << (k - p)) - 1, src + p));
   }
-  static void finish(const Gemm<bfloat16>& g, const float* sums, int64_t ld, int64_t row0, int64_t rows,
-                     int64_t col0, int64_t cols) {
-    kernels::finish<Vec, avx512::NarrowBf16>(g, sums, ld, row0, rows, col0, cols);
-  }
 };
+using Kernel = simd::RegisterKernel<Dot>;
 
 }  // namespace
 
+// Packing and transposition stay as avx512 left them.
 void extend_gemm_avx512_bf16(Table& table) {
-  table.bf16.gemm.block_m = RegisterKernel<Dot>::kRows;
-  table.bf16.gemm.run = run_blocked<RegisterKernel<Dot>, bfloat16>;
+  table.bf16.gemm.block_m = Kernel::kRows;
+  table.bf16.gemm.run = simd::run_blocked<Kernel, bfloat16>;
 }
 
 }  // namespace qkv::kernels

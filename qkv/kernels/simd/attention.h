@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "qkv/kernels/attention.h"
-#include "qkv/kernels/gemm_epilogue.h"
 #include "qkv/kernels/simd/loops.h"
 #include "qkv/kernels/simd/math.h"
 #include "qkv/kernels/simd/philox.h"
@@ -35,7 +34,7 @@ inline V exp2_below_127(V x) {
                           n);
 }
 
-/// Narrow stores vectors as T (gemm_epilogue.h, avx512_bf16/narrow.h).
+/// Narrow stores vectors as T (loops.h, avx512_bf16/narrow.h).
 template <class V, class W, class Halves, class Narrow, class T>
 struct Attention {
   static constexpr int64_t L = V::kLanes;

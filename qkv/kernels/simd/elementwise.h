@@ -66,48 +66,18 @@ struct Elementwise {
     each<V, 4>(n, [&](int, int64_t i, auto at) { at.store(y + i, at.load(a + i) * at.load(b + i)); });
   }
 
-  template <class F>
-  static void values(int64_t n, const T* x, T* y) {
-    each<V, 4>(n, [&](int, int64_t i, auto at) { at.store(y + i, F::value(at.load(x + i))); });
-  }
   [[gnu::flatten]] static void activation(int64_t n, Activation f, const T* x, T* y) noexcept {
-    switch (f) {
-      case Activation::kNone:
-        return values<Identity>(n, x, y);
-      case Activation::kRelu:
-        return values<Relu>(n, x, y);
-      case Activation::kGelu:
-        return values<Gelu>(n, x, y);
-      case Activation::kGeluTanh:
-        return values<GeluTanh>(n, x, y);
-      case Activation::kSilu:
-        return values<Silu>(n, x, y);
-      case Activation::kTanh:
-        return values<Tanh>(n, x, y);
-    }
-  }
-
-  template <class F>
-  static void slopes(int64_t n, const T* dy, const T* pre, T* dx) {
-    each<V, 4>(
-        n, [&](int, int64_t i, auto at) { at.store(dx + i, at.load(dy + i) * F::slope(at.load(pre + i))); });
+    with_activation(f, [&]<class F>(F) {
+      each<V, 4>(n, [&](int, int64_t i, auto at) { at.store(y + i, F::value(at.load(x + i))); });
+    });
   }
   [[gnu::flatten]] static void activation_backward(int64_t n, Activation f, const T* dy, const T* pre,
                                                    T* dx) noexcept {
-    switch (f) {
-      case Activation::kNone:
-        return slopes<Identity>(n, dy, pre, dx);
-      case Activation::kRelu:
-        return slopes<Relu>(n, dy, pre, dx);
-      case Activation::kGelu:
-        return slopes<Gelu>(n, dy, pre, dx);
-      case Activation::kGeluTanh:
-        return slopes<GeluTanh>(n, dy, pre, dx);
-      case Activation::kSilu:
-        return slopes<Silu>(n, dy, pre, dx);
-      case Activation::kTanh:
-        return slopes<Tanh>(n, dy, pre, dx);
-    }
+    with_activation(f, [&]<class F>(F) {
+      each<V, 4>(n, [&](int, int64_t i, auto at) {
+        at.store(dx + i, at.load(dy + i) * F::slope(at.load(pre + i)));
+      });
+    });
   }
 
   [[gnu::flatten]] static void from_acc(int64_t n, const float* x, T* y) noexcept {

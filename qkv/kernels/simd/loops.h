@@ -1,8 +1,9 @@
 #pragma once
 // Walking a row by vectors: whole ones, then one masked one. The body is a generic lambda that loads and
-// stores through `at`, so that an algorithm is written once for both.
+// stores through `at`, so that an algorithm is written once for both. And loops that are unrolled.
 
 #include <cstdint>
+#include <utility>
 
 namespace qkv::kernels::simd {
 
@@ -36,6 +37,18 @@ struct Part {
   V or_else(V x, float other) const { return select(V::first(n), x, V::set(other)); }
 };
 
+/// How vectors are stored as T where a family may know a faster way (avx512_bf16/narrow.h): by Vec itself.
+struct NarrowByVec {
+  template <class Vec, class T>
+  static void store(T* p, Vec x) {
+    x.store(p);
+  }
+  template <class Vec, class T>
+  static void store(T* p, Vec x, int64_t n) {
+    x.store(p, n);
+  }
+};
+
 /// body(k, i, at) for i = 0, V::kLanes, ...: k = 0 .. K - 1 in turn within a run of K whole vectors and 0 for
 /// what is left. An accumulator for each k keeps K additions in flight; which element meets which depends on
 /// n alone.
@@ -49,6 +62,15 @@ inline void each(int64_t n, Body&& body) {
   }
   for (; i + L <= n; i += L) body(0, i, Whole<V>{});
   if (i < n) body(0, i, Part<V>{n - i});
+}
+
+/// f(0), ..., f(N - 1), each number a constant: for arrays that must stay in registers.
+template <int N, class F>
+[[gnu::always_inline]] inline void unrolled(F&& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<int, I>{}), ...);
+  }
+  (std::make_integer_sequence<int, N>{});
 }
 
 /// The sum (or maximum) of four accumulators, pairs first.

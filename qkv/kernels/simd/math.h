@@ -9,6 +9,8 @@
 
 #include <limits>
 
+#include "qkv/kernels/gemm.h"
+
 namespace qkv::kernels::simd {
 
 template <class V>
@@ -177,5 +179,24 @@ struct Tanh {
     return fnma(y, y, V::set(1.0f));
   }  // y = tanh x
 };
+
+/// body(Relu{}) where f is kRelu, and so on.
+template <class Body>
+[[gnu::always_inline]] inline void with_activation(Activation f, Body&& body) {
+  switch (f) {
+    case Activation::kNone:
+      return body(Identity{});
+    case Activation::kRelu:
+      return body(Relu{});
+    case Activation::kGelu:
+      return body(Gelu{});
+    case Activation::kGeluTanh:
+      return body(GeluTanh{});
+    case Activation::kSilu:
+      return body(Silu{});
+    case Activation::kTanh:
+      return body(Tanh{});
+  }
+}
 
 }  // namespace qkv::kernels::simd

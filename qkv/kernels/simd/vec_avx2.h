@@ -19,6 +19,7 @@ struct Mask {
 
 struct Vec {
   static constexpr int64_t kLanes = 8;
+  static constexpr int kRegisters = 16;
   __m256 v;
 
   static Vec set(float x) { return {_mm256_set1_ps(x)}; }

@@ -30,6 +30,7 @@ struct Mask {
 
 struct Vec {
   static constexpr int64_t kLanes = 16;
+  static constexpr int kRegisters = 32;  // of the ISA
   __m512 v;
 
   static Vec set(float x) { return {_mm512_set1_ps(x)}; }

@@ -1,17 +1,16 @@
 #pragma once
 // The product's inner part on vector registers: a tile of C, kRows rows by NV vectors, stays in registers
 // while k runs; each step loads NV vectors of B and broadcasts one element (or pair) of A a row. Included by
-// the families that multiply with FMA or a dot instruction; V says how:
+// the families that multiply with FMA or a dot instruction; Product says how:
 //
-//   V::Vec                            a vector of V::kLanes floats
-//   V::T, V::Left, V::Right           element type of the operands; of A as staged; of packed B
-//   V::kSubs                          multiply-adds a step; V::kStepK elements of k a step
-//   V::right<s>(const Right*)         the s-th vector of B of a step
-//   V::left(const Left*)              broadcast of one staged element of A
-//   V::multiply_add(a, b, sum)
-//   V::stage(dst, src, k)             one row of A into Lefts, zeros up to a whole step
-//   V::kRegisters, V::kRows           the highest tile of two vectors: 2 kRows sums, 2 of B and 1 of A fit
-//   the registers V::finish(...)                    the epilogue
+//   Product::Vec                  simd/vec_*.h, with the number of the ISA's registers
+//   Product::T, ::Left, ::Right   element type of the operands; of A as staged; of packed B
+//   Product::kSubs                multiply-adds a step
+//   Product::right<s>(Right*)     the s-th vector of B of a step
+//   Product::left(Left*)          broadcast of one staged element of A
+//   Product::multiply_add(a, b, sum)
+//   Product::stage(dst, src, k)   one row of A into Lefts, zeros up to a whole step
+//   Product::Narrow               how C is rounded (simd/loops.h)
 //
 // A is copied ("staged") a tile at a time: rows of A may lie a multiple of 4 KiB apart, where 14 of them
 // share one L1 set of 12 ways; the copy also widens, pairs and pads. It costs one load and store for 2 * n /
@@ -21,17 +20,11 @@
 #include <cstdint>
 #include <utility>
 
-#include "qkv/kernels/gemm_blocking.h"
+#include "qkv/kernels/simd/gemm_blocking.h"
+#include "qkv/kernels/simd/gemm_epilogue.h"
+#include "qkv/kernels/simd/loops.h"
 
-namespace qkv::kernels {
-
-template <int N, class F>
-[[gnu::always_inline]] inline void unrolled(F&& f) {
-  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-    (f(std::integral_constant<int, I>{}), ...);
-  }
-  (std::make_integer_sequence<int, N>{});
-}
+namespace qkv::kernels::simd {
 
 enum class TileStore {
   kSet,     // c = sum
@@ -39,64 +32,70 @@ enum class TileStore {
   kAdd,     // c = c + sum
 };
 
-template <class V, int MR, int NV>
-void register_tile(int64_t steps, const typename V::Left* a, int64_t a_stride, const typename V::Right* b,
-                   int64_t panel, float* c, int64_t ldc, TileStore store) noexcept {
-  using Vec = typename V::Vec;
+template <class Product, int MR, int NV>
+void register_tile(int64_t steps, const typename Product::Left* a, int64_t a_stride,
+                   const typename Product::Right* b, int64_t panel, float* c, int64_t ldc,
+                   TileStore store) noexcept {
+  using Vec = typename Product::Vec;
+  constexpr int64_t kLanes = Vec::kLanes;
   Vec sum[MR][NV];
   unrolled<MR>([&](auto i) __attribute__((always_inline)) {
     unrolled<NV>([&](auto v) __attribute__((always_inline)) {
-      sum[i][v] = store == TileStore::kResume ? Vec::load(c + i * ldc + v * V::kLanes) : Vec::zero();
+      sum[i][v] = store == TileStore::kResume ? Vec::load(c + i * ldc + v * kLanes) : Vec::zero();
     });
   });
   for (int64_t p = 0; p < steps; ++p) {
-    unrolled<V::kSubs>([&](auto s) __attribute__((always_inline)) {
-      decltype(V::template right<s>(b)) right[NV];
-      unrolled<NV>([&](auto v)
-                       __attribute__((always_inline)) { right[v] = V::template right<s>(b + v * panel); });
+    unrolled<Product::kSubs>([&](auto s) __attribute__((always_inline)) {
+      decltype(Product::template right<s>(b)) right[NV];
+      unrolled<NV>([&](auto v) __attribute__((always_inline)) {
+        right[v] = Product::template right<s>(b + v * panel);
+      });
       unrolled<MR>([&](auto i) __attribute__((always_inline)) {
-        const auto left = V::left(a + i * a_stride + s);
+        const auto left = Product::left(a + i * a_stride + s);
         unrolled<NV>([&](auto v) __attribute__((always_inline)) {
-          sum[i][v] = V::multiply_add(left, right[v], sum[i][v]);
+          sum[i][v] = Product::multiply_add(left, right[v], sum[i][v]);
         });
       });
     });
-    a += V::kSubs;
-    b += V::kLanes;
+    a += Product::kSubs;
+    b += kLanes;
   }
   unrolled<MR>([&](auto i) __attribute__((always_inline)) {
     unrolled<NV>([&](auto v) __attribute__((always_inline)) {
-      float* at = c + i * ldc + v * V::kLanes;
+      float* at = c + i * ldc + v * kLanes;
       (store == TileStore::kAdd ? Vec::load(at) + sum[i][v] : sum[i][v]).store(at);
     });
   });
 }
 
-template <class V>
+template <class Product>
 struct RegisterKernel {
-  using T = typename V::T;
-  using Left = typename V::Left;
-  using Right = typename V::Right;
+  using T = typename Product::T;
+  using Vec = typename Product::Vec;
+  using Left = typename Product::Left;
+  using Right = typename Product::Right;
   using Tile = void (*)(int64_t, const Left*, int64_t, const Right*, int64_t, float*, int64_t,
                         TileStore) noexcept;
 
-  static constexpr int64_t kLanes = V::kLanes, kRows = V::kRows;
+  static constexpr int64_t kLanes = Vec::kLanes, kStepK = 4 / sizeof(T);  // k of a step
+  // The highest tile of two vectors: 2 kRows sums, 2 of B and 1 of A fit the registers.
+  static constexpr int kRegisters = Vec::kRegisters, kRows = (kRegisters - 3) / 2;
   static constexpr int64_t kStagedSteps = 512;  // 14 rows x 512 x 4 bytes = 28 KiB of the 48 KiB L1
   static constexpr int64_t kStageStride = kStagedSteps + 16;  // 16 more: rows 2 KiB apart would share L1 sets
-  static constexpr int64_t kDepth = kStagedSteps / V::kSubs * V::kStepK, kDepthGrain = V::kStepK;
-  static constexpr int64_t kGroupBytes = 512 * 1024, kRightBytes = sizeof(Right) / V::kStepK;
+  static constexpr int64_t kDepth = kStagedSteps / Product::kSubs * kStepK, kDepthGrain = kStepK;
+  static constexpr int64_t kGroupBytes = 512 * 1024, kRightBytes = sizeof(Right) / kStepK;
   static constexpr int64_t kColumns = 4 * kLanes;
   static constexpr int64_t kPartialRows = 8 * kRows, kPartialColumns = 384, kRowGrain = kRows;
 
   // Few rows have few sums in flight (a multiply-add takes 4 cycles, two start each cycle): they take more
   // columns.
   static constexpr int wide(int rows) {
-    if (rows == 1 || (rows + 1) * 8 < V::kRegisters) return 8;
-    return (rows + 1) * 4 < V::kRegisters ? 4 : 2;
+    if (rows == 1 || (rows + 1) * 8 < kRegisters) return 8;
+    return (rows + 1) * 4 < kRegisters ? 4 : 2;
   }
   template <int NV, int... I>
   static constexpr std::array<Tile, sizeof...(I)> tiles(std::integer_sequence<int, I...>) {
-    return {register_tile<V, I + 1, (NV == 0 ? wide(I + 1) : NV)>...};
+    return {register_tile<Product, I + 1, (NV == 0 ? wide(I + 1) : NV)>...};
   }
   using Heights = std::make_integer_sequence<int, kRows>;
   static constexpr std::array<Tile, kRows> kWide = tiles<0>(Heights{}), kTwo = tiles<2>(Heights{}),
@@ -104,17 +103,17 @@ struct RegisterKernel {
 
   static void block(const Gemm<T>& g, const GemmBlock& part) noexcept {
     alignas(64) Left staged[kRows * kStageStride];
-    alignas(64) float scratch[V::kRegisters * kLanes];
-    const int64_t depth = part.k1 - part.k0, steps = (depth + V::kStepK - 1) / V::kStepK;
-    const int64_t panel = round_up(g.k, V::kStepK) / V::kStepK * kLanes;  // Rights from one panel to the next
-    const Right* b = static_cast<const Right*>(g.b) + part.k0 / V::kStepK * kLanes;
+    alignas(64) float scratch[kRegisters * kLanes];
+    const int64_t depth = part.k1 - part.k0, steps = (depth + kStepK - 1) / kStepK;
+    const int64_t panel = round_up(g.k, kStepK) / kStepK * kLanes;  // Rights from one panel to the next
+    const Right* b = static_cast<const Right*>(g.b) + part.k0 / kStepK * kLanes;
     const bool direct = g.c_acc && (g.accumulate || (!g.bias && !g.pre && g.activation == Activation::kNone));
     // Tiles of equal height: 16 rows are 8 + 8, not 14 + 2.
     const int64_t rows = part.m1 - part.m0, n_tiles = (rows + kRows - 1) / kRows;
     for (int64_t t = 0; t < n_tiles; ++t) {
       const int64_t i0 = part.m0 + rows * t / n_tiles, height = part.m0 + rows * (t + 1) / n_tiles - i0;
       for (int64_t i = 0; i < height; ++i)
-        V::stage(staged + i * kStageStride, g.a + (i0 + i) * g.lda + part.k0, depth);
+        Product::stage(staged + i * kStageStride, g.a + (i0 + i) * g.lda + part.k0, depth);
       const int wide_columns = wide(static_cast<int>(height));
       for (int64_t j0 = part.n0; j0 < part.n1;) {
         const int64_t vectors = (part.n1 - j0 + kLanes - 1) / kLanes;
@@ -138,7 +137,7 @@ struct RegisterKernel {
           }
           tile(steps, staged, kStageStride, right, panel, c, ldc,
                part.first ? TileStore::kSet : TileStore::kResume);
-          V::finish(g, c, ldc, i0, height, j0, cols);
+          finish<Vec, typename Product::Narrow>(g, c, ldc, i0, height, j0, cols);
         }
         j0 += take * kLanes;
       }
@@ -146,4 +145,4 @@ struct RegisterKernel {
   }
 };
 
-}  // namespace qkv::kernels
+}  // namespace qkv::kernels::simd

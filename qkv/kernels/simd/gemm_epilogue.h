@@ -7,9 +7,9 @@
 #include "qkv/kernels/gemm.h"
 #include "qkv/kernels/simd/math.h"
 
-namespace qkv::kernels {
+namespace qkv::kernels::simd {
 
-/// Vec as in simd/; Narrow::store(bfloat16*, Vec[, n]) rounds, Narrow::store(float*, Vec[, n]) just stores.
+/// Narrow::store(bfloat16*, Vec[, n]) rounds, Narrow::store(float*, Vec[, n]) just stores (loops.h).
 template <class Vec, class Narrow, class F, class T>
 void finish_as(const Gemm<T>& g, const float* sums, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
                int64_t cols) noexcept {
@@ -53,36 +53,12 @@ void add_up(const Gemm<T>& g, const float* sums, int64_t ld, int64_t row0, int64
   }
 }
 
-struct NarrowByVec {
-  template <class Vec, class T>
-  static void store(T* p, Vec x) {
-    x.store(p);
-  }
-  template <class Vec, class T>
-  static void store(T* p, Vec x, int64_t n) {
-    x.store(p, n);
-  }
-};
-
 template <class Vec, class Narrow, class T>
 void finish(const Gemm<T>& g, const float* sums, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
             int64_t cols) noexcept {
   if (g.accumulate) return add_up<Vec>(g, sums, ld, row0, rows, col0, cols);
-  const auto as = [&]<class F>(F) { finish_as<Vec, Narrow, F>(g, sums, ld, row0, rows, col0, cols); };
-  switch (g.activation) {
-    case Activation::kNone:
-      return as(simd::Identity{});
-    case Activation::kRelu:
-      return as(simd::Relu{});
-    case Activation::kGelu:
-      return as(simd::Gelu{});
-    case Activation::kGeluTanh:
-      return as(simd::GeluTanh{});
-    case Activation::kSilu:
-      return as(simd::Silu{});
-    case Activation::kTanh:
-      return as(simd::Tanh{});
-  }
+  with_activation(g.activation,
+                  [&]<class F>(F) { finish_as<Vec, Narrow, F>(g, sums, ld, row0, rows, col0, cols); });
 }
 
-}  // namespace qkv::kernels
+}  // namespace qkv::kernels::simd

@@ -19,7 +19,7 @@
 
 #include "qkv/kernels/gemm.h"
 
-namespace qkv::kernels {
+namespace qkv::kernels::simd {
 
 /// One call of Kernel::block: rows m0 .. m1 and columns n0 .. n1 of C, from columns k0 .. k1 of A.
 struct GemmBlock {
@@ -69,4 +69,4 @@ void run_blocked(const Gemm<T>& g) noexcept {
       }
 }
 
-}  // namespace qkv::kernels
+}  // namespace qkv::kernels::simd
