@@ -26,20 +26,24 @@ struct GemmWords {
 
   [[gnu::always_inline]] static void transpose(GemmWords (&w)[8]) {
     __m256i t[8];
+#pragma GCC unroll 16
     for (int i = 0; i < 8; i += 2) {  // 2 x 2 words
       t[i] = _mm256_unpacklo_epi32(w[i].v, w[i + 1].v);
       t[i + 1] = _mm256_unpackhi_epi32(w[i].v, w[i + 1].v);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 8; i += 4) {  // 4 x 4
       w[i].v = _mm256_unpacklo_epi64(t[i], t[i + 2]);
       w[i + 1].v = _mm256_unpackhi_epi64(t[i], t[i + 2]);
       w[i + 2].v = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
       w[i + 3].v = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 4; ++i) {  // 128-bit halves
       t[i] = _mm256_permute2x128_si256(w[i].v, w[i + 4].v, 0x20);
       t[i + 4] = _mm256_permute2x128_si256(w[i].v, w[i + 4].v, 0x31);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 8; ++i) w[i].v = t[i];
   }
 };

@@ -39,22 +39,26 @@ struct GemmWords {
   /// Word j of w[i] <-> word i of w[j].
   [[gnu::always_inline]] static void transpose(GemmWords (&w)[16]) {
     __m512i t[16];
+#pragma GCC unroll 16
     for (int i = 0; i < 16; i += 2) {  // 2 x 2 words
       t[i] = _mm512_unpacklo_epi32(w[i].v, w[i + 1].v);
       t[i + 1] = _mm512_unpackhi_epi32(w[i].v, w[i + 1].v);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 16; i += 4) {  // 4 x 4
       w[i].v = _mm512_unpacklo_epi64(t[i], t[i + 2]);
       w[i + 1].v = _mm512_unpackhi_epi64(t[i], t[i + 2]);
       w[i + 2].v = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
       w[i + 3].v = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 4; ++i) {  // 128-bit quarters: w[i] holds columns i, i + 4, i + 8, i + 12
       t[i] = _mm512_shuffle_i32x4(w[i].v, w[i + 4].v, 0x88);
       t[i + 4] = _mm512_shuffle_i32x4(w[i].v, w[i + 4].v, 0xdd);
       t[i + 8] = _mm512_shuffle_i32x4(w[i + 8].v, w[i + 12].v, 0x88);
       t[i + 12] = _mm512_shuffle_i32x4(w[i + 8].v, w[i + 12].v, 0xdd);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 4; ++i) {
       w[i].v = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
       w[i + 8].v = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);

@@ -15,6 +15,7 @@
 #include "qkv/base/bfloat16.h"
 #include "qkv/kernels/gemm.h"
 #include "qkv/kernels/simd/gemm_blocking.h"
+#include "qkv/kernels/simd/loops.h"
 
 namespace qkv::kernels::simd {
 
@@ -81,10 +82,10 @@ struct Pack {
         } else if (c0 + kLanes <= args.n && along_k) {
           for (; s + kLanes <= full; s += kLanes) {
             W w[kLanes];
-            for (int64_t j = 0; j < kLanes; ++j)
-              w[j] = from_column(args, (c0 + j) * args.col_stride + s * kStepK);
+            unrolled<kLanes>(
+                [&](auto j) { w[j] = from_column(args, (c0 + j) * args.col_stride + s * kStepK); });
             W::transpose(w);
-            for (int64_t j = 0; j < kLanes; ++j) w[j].store(panel + (s + j) * kLanes);
+            unrolled<kLanes>([&](auto j) { w[j].store(panel + (s + j) * kLanes); });
           }
         }
         plain(args, c0, s, s1, panel);

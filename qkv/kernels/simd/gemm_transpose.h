@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "qkv/kernels/simd/loops.h"
+
 namespace qkv::kernels::simd {
 
 /// dst[c * ldd + r] = src[r * lds + c] for r < rows, c < cols. W is a family's vector of words (GemmWords in
@@ -24,14 +26,14 @@ void transpose(int64_t rows, int64_t cols, const T* src, int64_t lds, T* dst, in
     const T* from = src + r * lds + c;
     T* to = dst + c * ldd + r;
     W w[kCols];
-    for (int64_t i = 0; i < kCols; ++i) {
+    unrolled<kCols>([&](auto i) {
       if constexpr (kRows == kCols)
         w[i] = W::load(from + i * lds);
       else
         w[i] = W::pairs(W::halves(from + 2 * i * lds), W::halves(from + (2 * i + 1) * lds));
-    }
+    });
     W::transpose(w);
-    for (int64_t i = 0; i < kCols; ++i) w[i].store(to + i * ldd);
+    unrolled<kCols>([&](auto i) { w[i].store(to + i * ldd); });
   };
   const int64_t whole_rows = rows / kRows * kRows, whole_cols = cols / kCols * kCols;
   for (int64_t r = 0; r < whole_rows; r += kRows)
