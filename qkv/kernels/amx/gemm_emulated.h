@@ -43,6 +43,7 @@ struct LaneWords {
   static constexpr int64_t kLanes = 16;
   using Halves = std::array<uint32_t, kLanes>;
   uint32_t w[kLanes];
+  static LaneWords zero() { return {}; }
   template <class S>
   static Halves halves(const S* p) {
     Halves h;

@@ -9,6 +9,7 @@ struct GemmWords {
   static constexpr int64_t kLanes = 8;
   __m256i v;
 
+  static GemmWords zero() { return {_mm256_setzero_si256()}; }
   static GemmWords load(const void* p) { return {_mm256_loadu_si256(static_cast<const __m256i*>(p))}; }
   void store(void* p) const { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 

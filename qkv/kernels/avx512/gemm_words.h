@@ -15,6 +15,7 @@ struct GemmWords {
   static constexpr int64_t kLanes = 16;
   __m512i v;
 
+  static GemmWords zero() { return {_mm512_setzero_si512()}; }
   static GemmWords load(const void* p) { return {_mm512_loadu_si512(p)}; }
   void store(void* p) const { _mm512_storeu_si512(p, v); }
 

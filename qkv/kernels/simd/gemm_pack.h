@@ -79,11 +79,14 @@ struct Pack {
         int64_t s = s0;
         if (c0 + kLanes <= args.n && along_n) {
           for (; s < full; ++s) from_rows(args, s * kStepK * args.row_stride + c0).store(panel + s * kLanes);
-        } else if (c0 + kLanes <= args.n && along_k) {
+        } else if (along_k) {
+          // The keys of a short sentence do not fill a panel: the missing columns are zero.
+          const int64_t columns = std::min(kLanes, args.n - c0);
           for (; s + kLanes <= full; s += kLanes) {
             W w[kLanes];
-            unrolled<kLanes>(
-                [&](auto j) { w[j] = from_column(args, (c0 + j) * args.col_stride + s * kStepK); });
+            unrolled<kLanes>([&](auto j) {
+              w[j] = j < columns ? from_column(args, (c0 + j) * args.col_stride + s * kStepK) : W::zero();
+            });
             W::transpose(w);
             unrolled<kLanes>([&](auto j) { w[j].store(panel + (s + j) * kLanes); });
           }

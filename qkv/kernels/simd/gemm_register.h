@@ -78,6 +78,7 @@ struct RegisterKernel {
                         TileStore) noexcept;
 
   static constexpr int64_t kLanes = Vec::kLanes, kStepK = 4 / sizeof(T);  // k of a step
+  static constexpr int64_t kLine = 64 / sizeof(T);
   // The highest tile of two vectors: 2 kRows sums, 2 of B and 1 of A fit the registers.
   static constexpr int kRegisters = Vec::kRegisters, kRows = (kRegisters - 3) / 2;
   static constexpr int64_t kStagedSteps = 512;  // 14 rows x 512 x 4 bytes = 28 KiB of the 48 KiB L1
@@ -114,6 +115,11 @@ struct RegisterKernel {
       const int64_t i0 = part.m0 + rows * t / n_tiles, height = part.m0 + rows * (t + 1) / n_tiles - i0;
       for (int64_t i = 0; i < height; ++i)
         Product::stage(staged + i * kStageStride, g.a + (i0 + i) * g.lda + part.k0, depth);
+      // The next tile's rows come from L3 or memory, and only this loop knows which they are.
+      const int64_t next = std::min(height, part.m1 - (i0 + height));
+      for (int64_t i = 0; i < next; ++i)
+        for (int64_t p = 0; p < depth; p += kLine)
+          __builtin_prefetch(g.a + (i0 + height + i) * g.lda + part.k0 + p);
       const int wide_columns = wide(static_cast<int>(height));
       for (int64_t j0 = part.n0; j0 < part.n1;) {
         const int64_t vectors = (part.n1 - j0 + kLanes - 1) / kLanes;
