@@ -170,21 +170,23 @@ RC_GTEST_PROP(Matmul, OfWholeNumbersIsExactForAnyShape, ()) {
   RC_ASSERT(transposed_sum.values() == product(a.transpose(0, 1).clone(), y).sum);
 }
 
+// A small product, one that threads split by rows, and one that they split by columns.
 TEST(Matmul, AddsABiasAndKeepsWhatWasThereBeforeTheActivation) {
-  for (DType dtype : kDTypes) {
-    const Tensor a = whole({9, 20}, dtype, 1), b = whole({20, 35}, dtype, 2);
-    const Tensor bias = whole({35}, accumulator_dtype(dtype), 3);
-    const Tensor out = Tensor::empty({9, 35}, dtype), before = Tensor::empty({9, 35}, dtype);
-    matmul(a, pack_matrix(b, dtype), out,
-           {.bias = bias, .activation = Activation::kRelu, .pre_activation = before});
-    const Values sum = product(a, b).sum;
-    for (int64_t i = 0; i < 9; ++i)
-      for (int64_t j = 0; j < 35; ++j) {
-        const double x = Tensor::from({1}, {sum[i * 35 + j] + bias.at({j})}).to(dtype).at({0});
-        EXPECT_EQ(before.at({i, j}), x);
-        EXPECT_EQ(out.at({i, j}), std::max(x, 0.0));
-      }
-  }
+  const int64_t sizes[][3] = {{9, 20, 35}, {200, 40, 35}, {3, 120, 300}};
+  for (DType dtype : kDTypes)
+    for (const auto& [m, k, n] : sizes) {
+      const Tensor a = whole({m, k}, dtype, 1), b = whole({k, n}, dtype, 2);
+      const Tensor bias = whole({n}, accumulator_dtype(dtype), 3);
+      const Tensor out = Tensor::empty({m, n}, dtype), before = Tensor::empty({m, n}, dtype);
+      matmul(a, pack_matrix(b, dtype), out,
+             {.bias = bias, .activation = Activation::kRelu, .pre_activation = before});
+      Values expected = product(a, b).sum;
+      for (size_t i = 0; i < expected.size(); ++i) expected[i] += bias.at({static_cast<int64_t>(i) % n});
+      expected = Tensor::from({m, n}, expected, dtype).values();  // rounded
+      EXPECT_EQ(before.values(), expected) << text(dtype, m, k, n);
+      for (double& x : expected) x = std::max(x, 0.0);
+      EXPECT_EQ(out.values(), expected) << text(dtype, m, k, n);
+    }
 }
 
 // What ruling 5 of the design rests on: a row's bits do not depend on the other rows nor on the threads.
