@@ -59,6 +59,14 @@ TEST(ParameterSet, XaviersBoundIsOfBothSides) {
   }
 }
 
+TEST(ParameterSet, AGainWidensXaviersBound) {
+  ParameterSet set(1), half(1);
+  const Values x = set.xavier_uniform("w", {20, 30})->value().values();
+  Values y = half.xavier_uniform("w", {20, 30}, 0.5)->value().values();
+  for (double& v : y) v *= 2;
+  EXPECT_EQ(x, y);
+}
+
 // A normal's fourth moment is 3 sigma^4; standard errors of 60,000 values as above, here up to 1.6 %.
 TEST(ParameterSet, NormalsHaveTheirDeviation) {
   ParameterSet set(1);
@@ -119,6 +127,19 @@ TEST(ParameterSet, RefusesASecondOfTheSameNameAndXavierOfAVector) {
                set.add(std::make_shared<Parameter>("b", Tensor::zeros({2}, DType::kF32))));
   EXPECT_EQ(set.all().size(), 1u);
   EXPECT_ERROR(kShape, "v: Xavier initialisation is for matrices, got [5]", set.xavier_uniform("v", {5}));
+}
+
+TEST(ParameterSet, TakesSavedValuesFromItsReader) {
+  std::string asked;
+  ParameterSet set(ParameterReader([&](const std::string& name, const Shape& shape) {
+    asked += name + shape.str() + " ";
+    return Tensor::full(name == "short" ? Shape{1} : shape, DType::kF32, 3);
+  }));
+  EXPECT_EQ(set.xavier_uniform("w", {2, 1})->value().values(), Values(2, 3));
+  EXPECT_EQ(set.normal("e", {1, 2}, 1)->value().values(), Values(2, 3));
+  EXPECT_EQ(set.constant("b", {2}, 0)->value().values(), Values(2, 3)) << "biases too are what was saved";
+  EXPECT_EQ(asked, "w[2, 1] e[1, 2] b[2] ");
+  EXPECT_ERROR(kInternal, "parameter short: read as [1], not [2]", set.constant("short", {2}, 0));
 }
 
 }  // namespace
