@@ -268,7 +268,7 @@ function lay_out(context) {
   const room = $("map").closest(".scroll").clientWidth - 12, narrow = room < 480;
   const crowded = view.columns.length * 18 > room - 130;
   const font = crowded ? 11.5 : narrow ? 12.5 : 14, longest = narrow ? 86 : 130;
-  context.font = `${font}px ${style_of("--serif")}`;
+  context.font = `600 ${font}px ${style_of("--serif")}`;  // as wide as a label gets
   const rows = view.rows.map(t => cut(context, label(t), longest)), columns = view.columns.map(t => cut(context, label(t), longest));
   const widest = texts => Math.max(...texts.map(t => context.measureText(t).width), 10);
   const left = Math.ceil(widest(rows)) + 12;
