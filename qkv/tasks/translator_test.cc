@@ -48,18 +48,23 @@ TEST(Translator, TheBatchDoesNotShow) {
   for (size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(alone[i].n_best[0].score, together[i].n_best[0].score);
 }
 
+// Eight bytes and the end fit: " abc defg hi" is cut before " defg", not behind " abc def".
 TEST(Translator, CutsLongLinesBetweenWords) {
   TranslateOptions o = options();
-  o.max_source_tokens = 9;  // eight bytes and the end
+  o.max_source_tokens = 9;
   const Translator translator(test::toy_model(), o);
-  const auto whole = translator.translate({"abc def gh"})[0];
+  const Translation whole = translator.translate({"abc defg hi"})[0];
+  const std::vector<Translation> parts = translator.translate({"abc", "defg hi"});
   EXPECT_TRUE(whole.was_cut);
-  // " abc def gh": " abc def" fills a part.
-  const auto parts = translator.translate({"abc def", "gh"});
-  EXPECT_FALSE(parts[0].was_cut);
+  EXPECT_FALSE(parts[1].was_cut);
   EXPECT_EQ(whole.text(), parts[0].text() + " " + parts[1].text());
   EXPECT_EQ(whole.n_best[0].score, parts[0].n_best[0].score + parts[1].n_best[0].score);
-  EXPECT_FALSE(translator.translate({"abc de"})[0].was_cut);
+  EXPECT_FALSE(translator.translate({"abc def"})[0].was_cut) << "just fits";
+  EXPECT_TRUE(translator.translate({"abcdefghijk"})[0].was_cut) << "a long word is cut where it must be";
+
+  o.prefix = {"Ja"};
+  const auto forced = Translator(test::toy_model(), o).translate({"abc defg hi", "abc"});
+  EXPECT_EQ(forced[0].text(), forced[1].text() + " " + parts[1].text()) << "the prefix is the line's";
 }
 
 TEST(Translator, BeginsWithThePrefixAskedFor) {
@@ -73,15 +78,20 @@ TEST(Translator, BeginsWithThePrefixAskedFor) {
   EXPECT_ERROR(kValue, "2 prefixes for 1 lines", Translator(test::toy_model(), o).translate({"yes"}));
 }
 
+// A model that would write nothing else, were it let.
 TEST(Translator, NeverWritesALineEndNorAnUnknownWord) {
-  TranslateOptions o = options();
-  o.search.beam_size = o.search.n_best = 20;
-  const Translator translator(test::toy_model(), o);
-  for (const Translation& t : translator.translate({"a", "b c", "d e f"}))
-    for (const Translation::Candidate& c : t.n_best) {
-      EXPECT_EQ(c.text.find_first_of("\r\n"), std::string::npos);
-      for (int32_t id : c.hypothesis.ids) EXPECT_NE(translator.model().target_tokenizer->piece(id), "<unk>");
-    }
+  const TranslationModel model = test::toy_model();
+  const Tokenizer& tokenizer = *model.target_tokenizer;
+  const ParameterPtr bias = model.transformer->parameters().find("final_logits_bias");
+  for (int32_t id = 0; id < static_cast<int32_t>(tokenizer.vocab_size()); ++id)
+    if (const std::string text = tokenizer.piece_text(id);
+        text == "\n" || text == "\r" || tokenizer.piece(id) == "<unk>" || tokenizer.piece(id) == "<pad>")
+      bias->value().data<float>()[id] = 100;
+  const Translator translator(model, options());
+  for (const Translation& t : translator.translate({"a", "b c", "d e f"})) {
+    EXPECT_EQ(t.text().find_first_of("\r\n"), std::string::npos);
+    for (int32_t id : t.n_best[0].hypothesis.text_ids()) EXPECT_FALSE(tokenizer.is_special(id)) << id;
+  }
 }
 
 TEST(Translator, RefusesTextThatIsNoText) {
