@@ -41,6 +41,7 @@ void run(Flags f) {
   std::unique_ptr<io::AtomicFile> file;
   if (!f.output.empty()) file = std::make_unique<io::AtomicFile>(f.output);
   explain::AttentionPage page = new_page(translator, f.model);
+  int64_t left_out = 0;
 
   LineReader reader(f.input);
   for (int64_t number = 1;;) {
@@ -55,7 +56,9 @@ void run(Flags f) {
                    "one by one\n",
                    number, options.max_source_tokens);
       text += format_translation(translator, lines[i], results[i], f.show);
-      if (!f.html.empty()) add_to_page(page, translator, lines[i], results[i]);
+      if (!f.html.empty() && !add_to_page(page, translator, lines[i], results[i]) &&
+          !results[i].n_best.empty())
+        ++left_out;
     }
     if (file) {
       file->write(text);
@@ -68,8 +71,9 @@ void run(Flags f) {
   if (!f.html.empty()) {
     QKV_CHECK(!page.sentences.empty(), kValue, "translate: no sentence to show on {}", f.html);
     io::write_file_atomically(f.html, explain::attention_page(page));
-    fmt::print(stderr, "attention of {} sentence{}: open {} in a browser\n", page.sentences.size(),
-               page.sentences.size() == 1 ? "" : "s", f.html);
+    fmt::print(stderr, "attention of {} sentence{}{}: open {} in a browser\n", page.sentences.size(),
+               page.sentences.size() == 1 ? "" : "s",
+               left_out > 0 ? fmt::format(" ({} did not fit)", left_out) : "", f.html);
   }
 }
 
@@ -111,7 +115,9 @@ void add_translate_command(CLI::App& app) {
   cmd->add_flag("--align,--alignment", f->show.align,
                 "print alignments as source-target pairs; on a terminal, draw them");
   cmd->add_flag("--draw", f->draw, "draw alignments, terminal or not");
-  cmd->add_option("--html", f->html, "write a page that shows what every layer and head looked at");
+  cmd->add_option("--html", f->html,
+                  "write a page that shows what every layer and head looked at: the source by the "
+                  "translation, the source by itself, the translation by itself");
   cmd->add_flag("--json", f->show.json, "one JSON object a line");
   cmd->footer(
       "Examples:\n"

@@ -53,16 +53,18 @@ struct Alignment {
 // The mean over all layers and heads. One head may watch the next word, another the end of the sentence;
 // their mean has its weight on the word that is being translated more often than any fixed head.
 Alignment align(const Translator& translator, const Translation& result, explain::WordRule rule) {
-  const CrossAttention cross = translator.explain(result.source_ids, result.n_best.front().hypothesis.ids);
-  const int64_t maps = cross.weights.size(0) * cross.weights.size(1), tgt = cross.weights.size(2),
-                src = cross.weights.size(3);
+  const AttentionMaps attention =
+      translator.explain(result.source_ids, result.n_best.front().hypothesis.ids, {"cross"});
+  const Tensor& cross = attention.cross;
+  const int64_t maps = cross.size(0) * cross.size(1), tgt = cross.size(2), src = cross.size(3);
   const Tensor mean = Tensor::zeros({tgt, src}, DType::kF32);
   for (int64_t m = 0; m < maps; ++m)
     for (int64_t i = 0; i < tgt * src; ++i)
-      mean.data<float>()[i] += cross.weights.data<float>()[m * tgt * src + i] / static_cast<float>(maps);
-  Alignment a{
-      .source = explain::group_words(pieces(*translator.model().source_tokenizer, cross.source_ids), rule),
-      .target = explain::group_words(pieces(*translator.model().target_tokenizer, cross.target_ids), rule)};
+      mean.data<float>()[i] += cross.data<float>()[m * tgt * src + i] / static_cast<float>(maps);
+  Alignment a{.source = explain::group_words(
+                  pieces(*translator.model().source_tokenizer, attention.source_ids), rule),
+              .target = explain::group_words(
+                  pieces(*translator.model().target_tokenizer, attention.target_ids), rule)};
   a.weights = explain::word_attention(mean, a.target, a.source, true);
   a.links = explain::hard_alignment(a.weights);
   return a;
@@ -149,18 +151,48 @@ explain::AttentionPage new_page(const Translator& translator, const std::string&
       .sentences = {}};
 }
 
-void add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source,
+bool add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source,
                  const Translation& result) {
-  if (result.n_best.empty() || result.was_cut || page.sentences.size() >= kPageSentences) return;
-  const CrossAttention cross = translator.explain(result.source_ids, result.n_best.front().hypothesis.ids);
+  if (result.n_best.empty() || result.was_cut || page.sentences.size() >= kPageSentences) return false;
+  const AttentionMaps maps = translator.explain(result.source_ids, result.n_best.front().hypothesis.ids);
+  int64_t weights = maps.cross.numel() + maps.encoder.numel() + maps.decoder.numel();
+  for (const explain::PageSentence& sentence : page.sentences)
+    for (const explain::AttentionView& view : sentence.views) weights += view.weights.numel();
+  if (weights > explain::kMostPageWeights) return false;
+
+  const std::vector<explain::PageToken> from = page_tokens(*translator.model().source_tokenizer,
+                                                           maps.source_ids),
+                                        to = page_tokens(*translator.model().target_tokenizer,
+                                                         maps.target_ids);
+  std::vector<explain::PageToken> read = {{.text = "start", .joined = false, .special = true}};
+  read.insert(read.end(), to.begin(), to.end() - 1);
   page.sentences.push_back(
       {.title = source,
-       .views = {{.name = "Translation to source",
-                  .rows_name = "Translation",
-                  .columns_name = "Source",
-                  .rows = page_tokens(*translator.model().target_tokenizer, cross.target_ids),
-                  .columns = page_tokens(*translator.model().source_tokenizer, cross.source_ids),
-                  .weights = cross.weights}}});
+       .views = {
+           {.name = "Translation looks at source",
+            .about = "To choose each word of the translation, the model looks at the words of the source.",
+            .rows_name = "Translation",
+            .columns_name = "Source",
+            .rows = to,
+            .columns = from,
+            .weights = maps.cross},
+           {.name = "Source looks at itself",
+            .about = "Before it translates, the model reads the source: each word looks at all the words, "
+                     "and takes in what they say about it.",
+            .rows_name = "Source, looking",
+            .columns_name = "Source, looked at",
+            .rows = from,
+            .columns = from,
+            .weights = maps.encoder},
+           {.name = "Translation looks at itself",
+            .about = "To choose each word of the translation, the model also looks back at what it has "
+                     "written before. Later words are not there yet: the upper right is empty.",
+            .rows_name = "Translation",
+            .columns_name = "Written before",
+            .rows = to,
+            .columns = read,
+            .weights = maps.decoder}}});
+  return true;
 }
 
 }  // namespace qkv::cli

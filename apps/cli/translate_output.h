@@ -28,8 +28,9 @@ std::string format_translation(const Translator& translator, const std::string& 
 
 /// A page without sentences that names the model.
 explain::AttentionPage new_page(const Translator& translator, const std::string& model);
-/// Adds a line's cross-attention; empty lines add nothing, and lines beyond the 100th neither.
-void add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source,
+/// Adds what a line's translation, its source and its translation again looked at; false where nothing was
+/// added: an empty line, one that was cut, one beyond the 100th or beyond what a page holds.
+bool add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source,
                  const Translation& result);
 
 }  // namespace qkv::cli

@@ -22,8 +22,11 @@ KvCache::KvCache(int64_t n_sequences, int64_t k_width, int64_t v_width, DType dt
 
 void KvCache::append(const Segments& rows, const Tensor& k, const Tensor& v) {
   QKV_CHECK(rows.size() == size(), kShape, "kv cache: {} sequences, rows for {}", size(), rows.size());
-  QKV_CHECK(k.dtype() == dtype_ && v.dtype() == dtype_ && k.size(1) == k_width_ && v.size(1) == v_width_ &&
-                k.size(0) == rows.n_tokens() && v.size(0) == rows.n_tokens(),
+  QKV_CHECK(k.dtype() == dtype_ && v.dtype() == dtype_, kDtype,
+            "kv cache: holds {}, got keys of {} and values of {}", name(dtype_), name(k.dtype()),
+            name(v.dtype()));
+  QKV_CHECK(k.size(1) == k_width_ && v.size(1) == v_width_ && k.size(0) == rows.n_tokens() &&
+                v.size(0) == rows.n_tokens(),
             kShape, "kv cache: keys {} and values {} do not fit [{}, {}] and [{}, {}]", k.shape().str(),
             v.shape().str(), rows.n_tokens(), k_width_, rows.n_tokens(), v_width_);
   const int64_t element = size_of(dtype_), width = k_width_ + v_width_;

@@ -25,10 +25,9 @@ QKV_EMBED(qkv_attention_page_js, "qkv/explain/attention_page.js");
 namespace qkv::explain {
 namespace {
 
-constexpr int64_t kMostWeights = int64_t{1} << 25;
+constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";  // of base64
 
 std::string base64(std::span<const uint8_t> bytes) {
-  constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
   out.reserve((bytes.size() + 2) / 3 * 4);
   for (size_t i = 0; i < bytes.size(); i += 3) {
@@ -81,21 +80,27 @@ io::Json to_json(const std::vector<PageToken>& tokens) {
   return out;
 }
 
+// A weight is two digits of base64: 12 bits, more than the page shows.
 io::Json to_json(const AttentionView& view) {
   const Tensor weights = view.weights.contiguous();
   const std::span<const float> values(weights.data<float>(), static_cast<size_t>(weights.numel()));
-  std::vector<uint8_t> fractions;
+  std::string fractions;
   fractions.reserve(values.size() * 2);
   for (const float w : values) {
     const double clamped = w > 0 ? std::min(static_cast<double>(w), 1.0) : 0;  // NaN too is nothing
-    const auto fraction = static_cast<uint16_t>(std::lround(clamped * 65535));
-    fractions.push_back(static_cast<uint8_t>(fraction & 255));
-    fractions.push_back(static_cast<uint8_t>(fraction >> 8));
+    const auto fraction = std::lround(clamped * 4095);
+    fractions += kDigits[fraction >> 6];
+    fractions += kDigits[fraction & 63];
   }
-  return {
-      {"name", view.name},          {"rows_name", view.rows_name},      {"columns_name", view.columns_name},
-      {"rows", to_json(view.rows)}, {"columns", to_json(view.columns)}, {"layers", weights.size(0)},
-      {"heads", weights.size(1)},   {"weights", base64(fractions)}};
+  return {{"name", view.name},
+          {"about", view.about},
+          {"rows_name", view.rows_name},
+          {"columns_name", view.columns_name},
+          {"rows", to_json(view.rows)},
+          {"columns", to_json(view.columns)},
+          {"layers", weights.size(0)},
+          {"heads", weights.size(1)},
+          {"weights", std::move(fractions)}};
 }
 
 void check(const AttentionPage& page) {
@@ -116,9 +121,9 @@ void check(const AttentionPage& page) {
       total = checked_add(total, w.numel(), "attention_page: weights");
     }
   }
-  QKV_CHECK(total <= kMostWeights, kValue,
+  QKV_CHECK(total <= kMostPageWeights, kValue,
             "attention_page: {} weights are more than a page holds ({}); show fewer or shorter sentences",
-            total, kMostWeights);
+            total, kMostPageWeights);
 }
 
 }  // namespace

@@ -19,12 +19,14 @@ let view = null;
 
 // ---- numbers ----------------------------------------------------------------------------------------------------------
 
-// Weights travel as 16-bit fractions of 65535, little-endian, base64: [layers, heads, rows, columns].
+// Weights travel as fractions of 4095, two digits of base64 each: [layers, heads, rows, columns].
+const digits = new Uint8Array(128);
+[..."ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"].forEach((c, i) => { digits[c.charCodeAt(0)] = i; });
 function decoded(v) {
   if (v.values) return v;
-  const bytes = Uint8Array.from(atob(v.weights), c => c.charCodeAt(0));
-  v.values = new Float32Array(bytes.length / 2);
-  for (let i = 0; i < v.values.length; ++i) v.values[i] = (bytes[2 * i] + 256 * bytes[2 * i + 1]) / 65535;
+  v.values = new Float32Array(v.weights.length / 2);
+  for (let i = 0; i < v.values.length; ++i)
+    v.values[i] = (64 * digits[v.weights.charCodeAt(2 * i)] + digits[v.weights.charCodeAt(2 * i + 1)]) / 4095;
   v.means = new Map();
   return v;
 }
@@ -266,7 +268,7 @@ function lay_out(context) {
   const room = $("map").closest(".scroll").clientWidth - 12, narrow = room < 480;
   const crowded = view.columns.length * 18 > room - 130;
   const font = crowded ? 11.5 : narrow ? 12.5 : 14, longest = narrow ? 86 : 130;
-  context.font = `${font}px ${style_of("--serif")}`;
+  context.font = `600 ${font}px ${style_of("--serif")}`;  // as wide as a label gets
   const rows = view.rows.map(t => cut(context, label(t), longest)), columns = view.columns.map(t => cut(context, label(t), longest));
   const widest = texts => Math.max(...texts.map(t => context.measureText(t).width), 10);
   const left = Math.ceil(widest(rows)) + 12;
@@ -405,6 +407,8 @@ function show_view(index) {
   state.pinned = longest_row();
   layout = null;
   [...$("views").children].forEach((b, i) => b.setAttribute("aria-pressed", i === state.view));
+  $("about").textContent = view.about;
+  $("about").hidden = !view.about;
   $("rows-name").textContent = view.rows_name;
   $("columns-name").textContent = view.columns_name;
   fill_words($("columns"), view.columns, "column");

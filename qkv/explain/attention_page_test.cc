@@ -14,7 +14,8 @@ AttentionPage page_of(std::vector<PageToken> rows, std::vector<PageToken> column
   return {.title = "A title",
           .model = "a model",
           .sentences = {{.title = "one",
-                         .views = {{.name = "Translation to source",
+                         .views = {{.name = "Translation looks at source",
+                                    .about = "Who looks where.",
                                     .rows_name = "Translation",
                                     .columns_name = "Source",
                                     .rows = std::move(rows),
@@ -49,9 +50,10 @@ TEST(AttentionPage, CarriesItsWordsAndWeights) {
   EXPECT_EQ(view["columns"][1]["special"], true);
   EXPECT_EQ(view["layers"], 1);
   EXPECT_EQ(view["heads"], 1);
-  // 0, 65535, 32768, then 65535 (2 is more than all), 0 (less than nothing), 0 (NaN), little-endian:
-  // 00 00 FF FF 00 80 FF FF 00 00 00 00
-  EXPECT_EQ(view["weights"], "AAD//wCA//8AAAAA");
+  EXPECT_EQ(view["about"], "Who looks where.");
+  // Of 4095: 0, 4095, 2048 (which is 32 * 64), then 4095 (2 is more than all), 0 (less than nothing), 0
+  // (NaN).
+  EXPECT_EQ(view["weights"], "AA//gA//AAAA");
 }
 
 TEST(AttentionPage, HostileTextStaysText) {
@@ -104,15 +106,31 @@ TEST(AttentionPage, NamesItsScriptAndStyleByTheHashesThatABrowserComputes) {
             io::sha256_hex(between(page, "<style>", "</style>")));
 }
 
-TEST(AttentionPage, GrowsByLessThanThreeBytesAWeight) {
+// 3 decimals would be six bytes each.
+TEST(AttentionPage, GrowsByTwoBytesAWeight) {
   std::vector<PageToken> tokens(20, {.text = "word"});
   const auto size = [&](int64_t layers) {
     return static_cast<int64_t>(
         attention_page(page_of(tokens, tokens, Tensor::full({layers, 8, 20, 20}, DType::kF32, 0.05))).size());
   };
-  const int64_t weights = 5 * 8 * 20 * 20;
-  EXPECT_LT(size(6) - size(1), 3 * weights);
+  EXPECT_EQ(size(6) - size(1), 2 * 5 * 8 * 20 * 20);
   EXPECT_LT(size(1), 64 * 1024);
+}
+
+// Each kind of attention has rows and columns of its own, however many there are.
+TEST(AttentionPage, ASentenceHasSeveralViews) {
+  AttentionPage page = page_of({{"a"}}, {{"b"}, {"c"}}, Tensor::from({1, 1, 1, 2}, {1, 0}));
+  page.sentences[0].views.push_back({.name = "Source looks at itself",
+                                     .rows = {{"b"}, {"c"}},
+                                     .columns = {{"b"}, {"c"}},
+                                     .weights = Tensor::from({1, 1, 2, 2}, {0, 1, 1, 0})});
+  const io::Json views = data_of(attention_page(page))["sentences"][0]["views"];
+  ASSERT_EQ(views.size(), 2u);
+  EXPECT_EQ(views[0]["weights"], "//AA");
+  EXPECT_EQ(views[1]["name"], "Source looks at itself");
+  EXPECT_EQ(views[1]["about"], "");
+  EXPECT_EQ(views[1]["weights"], "AA////AA");
+  EXPECT_EQ(views[1]["rows"][1]["text"], "c");
 }
 
 TEST(AttentionPage, RefusesWhatItCannotShow) {

@@ -1,5 +1,9 @@
 #include "qkv/io/safetensors.h"
 
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -412,6 +416,40 @@ TEST(WriteSafetensors, ReadsBackEqualAndAlignedWhateverTheOrder) {
   // What was read can be written again, even over the file it is mapped from.
   write_safetensors(folder / "m", file.tensors(), file.metadata());
   EXPECT_EQ(get(folder / "m"), first);
+}
+
+// Names, types, shapes, bytes and metadata of any kind.
+RC_GTEST_PROP(WriteSafetensors, ReadsBackWhateverWasWritten, ()) {
+  static const TemporaryFolder folder;
+  const auto name =
+      rc::gen::oneOf(rc::gen::nonEmpty(rc::gen::container<std::string>(rc::gen::inRange<char>(0, 127))),
+                     rc::gen::elementOf(std::vector<std::string>{"h\u00E9", "\U0001F600.weight", "\u2028",
+                                                                 "\"\\", "{}", "\uFFFD"}));
+  const auto names = *rc::gen::unique<std::vector<std::string>>(name);
+  std::vector<SafetensorsTensor> tensors;
+  std::vector<std::string> bytes(names.size());
+  for (size_t i = 0; i < names.size(); ++i) {
+    SafetensorsTensor t{.name = names[i], .dtype = {}, .shape = {}, .data = {}};
+    t.dtype =
+        *rc::gen::element<std::string>("F64", "F32", "F16", "BF16", "I64", "I32", "U8", "BOOL", "F8_E4M3");
+    t.shape = *rc::gen::resize(4, rc::gen::container<std::vector<int64_t>>(rc::gen::inRange<int64_t>(0, 5)));
+    bytes[i].resize(static_cast<size_t>(safetensors_bytes(t.dtype, t.shape).value()));
+    for (size_t k = 0; k < bytes[i].size(); ++k) bytes[i][k] = static_cast<char>(31 * i + 7 * k);
+    t.data = as_bytes(bytes[i]);
+    tensors.push_back(t);
+  }
+  const auto metadata = *rc::gen::container<std::map<std::string, std::string>>(name, name);
+  write_safetensors(folder / "m", tensors, metadata);
+
+  const SafetensorsFile file = SafetensorsFile::open(folder / "m");
+  RC_ASSERT(file.metadata() == metadata);
+  RC_ASSERT(file.tensors().size() == tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const SafetensorsTensor& read = file.at(names[i]);
+    RC_ASSERT(read.dtype == tensors[i].dtype);
+    RC_ASSERT(read.shape == tensors[i].shape);
+    RC_ASSERT(std::ranges::equal(read.data, tensors[i].data));
+  }
 }
 
 TEST(WriteSafetensors, RefusesWhatItsReaderWouldRefuse) {

@@ -1,5 +1,5 @@
 #pragma once
-// For tests: a folder that goes away, and expectations on errors.
+// For tests: a folder that goes away; expectations on errors are base/testing.h's.
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include "qkv/base/error.h"
+#include "qkv/base/testing.h"
 
 namespace qkv::io::testing {
 
@@ -48,24 +48,6 @@ inline std::string get(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-/// The text of the Error that `call` throws, which has to be of this code; "" (and a failure) without one.
-template <class Call>
-std::string error_of(ErrorCode code, Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(name(error.code()), std::string(name(code))) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
+using test::error_of;
 
 }  // namespace qkv::io::testing
-
-/// The Error thrown has this code and its text holds `part`.
-#define EXPECT_ERROR(code, part, ...)                                                                     \
-  do {                                                                                                    \
-    const std::string text_ = ::qkv::io::testing::error_of(::qkv::ErrorCode::code, [&] { __VA_ARGS__; }); \
-    EXPECT_NE(text_.find(part), std::string::npos) << "the message is: " << text_;                        \
-  } while (0)

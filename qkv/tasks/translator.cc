@@ -84,7 +84,8 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
     auto parts = cut(result.source_ids);
     result.was_cut = parts.size() > 1;
     for (auto& ids : parts)
-      items.push_back({.line = static_cast<int64_t>(i), .ids = std::move(ids), .first = &ids == &parts.front()});
+      items.push_back(
+          {.line = static_cast<int64_t>(i), .ids = std::move(ids), .first = &ids == &parts.front()});
   }
 
   // Neighbours in length finish together; the order does not show in the output.
@@ -104,8 +105,9 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
       if (!options_.prefix.empty()) {
         const std::string& prefix =
             options_.prefix[options_.prefix.size() == 1 ? 0 : static_cast<size_t>(item.line)];
-        search.prefixes.push_back(prefix.empty() || !item.first ? std::vector<int32_t>{}
-                                                 : model_.target_tokenizer->encode(prefix, false));
+        search.prefixes.push_back(prefix.empty() || !item.first
+                                      ? std::vector<int32_t>{}
+                                      : model_.target_tokenizer->encode(prefix, false));
       }
     }
     TransformerStepModel step_model(*model_.transformer, sources, options_.dtype);
@@ -132,29 +134,39 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
   return results;
 }
 
-CrossAttention Translator::explain(const std::vector<int32_t>& source_ids,
-                                   const std::vector<int32_t>& target_ids) const {
+AttentionMaps Translator::explain(const std::vector<int32_t>& source_ids,
+                                  const std::vector<int32_t>& target_ids,
+                                  const std::vector<std::string>& sites) const {
   NoGrad off;
   const Transformer& model = *model_.transformer;
   const TransformerConfig& config = model.config();
-  CrossAttention out{.source_ids = source_ids, .target_ids = target_ids};
+  AttentionMaps out{
+      .source_ids = source_ids, .target_ids = target_ids, .cross = {}, .encoder = {}, .decoder = {}};
   const Segments source({static_cast<int64_t>(source_ids.size())}),
       target({static_cast<int64_t>(target_ids.size())});
   std::vector<int32_t> target_in = {config.start_id};
   target_in.insert(target_in.end(), target_ids.begin(), target_ids.end());
   target_in.resize(target_ids.size());
 
-  Probe probe{.sites = {"cross"}};
+  Probe probe{.sites = sites};
   Pass pass = Pass::running(options_.dtype);
-  const Var memory = model.encode(pass, source_ids, source);
+  const Var memory = model.encode(pass, source_ids, source, &probe);
   model.decode(pass, target_in, target, memory, source, &probe);
 
   const int64_t tgt = target.n_tokens(), src = source.n_tokens();
-  out.weights = Tensor::empty({config.decoder_layers, config.n_heads, tgt, src}, DType::kF32);
-  float* w = out.weights.data<float>();
-  for (const AttentionRow& row : probe.rows)
-    std::copy(row.attn_weights.begin(), row.attn_weights.end(),
-              w + ((row.layer * config.n_heads + row.head) * tgt + row.position) * src);
+  const auto map = [&](const char* site, int64_t layers, int64_t rows, int64_t columns) {
+    if (!probe.wants(site, 0)) return Tensor{};
+    const Tensor weights = Tensor::zeros({layers, config.n_heads, rows, columns}, DType::kF32);
+    for (const AttentionRow& row : probe.rows)
+      if (row.site == site)
+        std::copy(row.attn_weights.begin(), row.attn_weights.end(),
+                  weights.data<float>() +
+                      ((row.layer * config.n_heads + row.head) * rows + row.position) * columns);
+    return weights;
+  };
+  out.cross = map("cross", config.decoder_layers, tgt, src);
+  out.encoder = map("encoder", config.encoder_layers, src, src);
+  out.decoder = map("decoder", config.decoder_layers, tgt, tgt);
   return out;
 }
 

@@ -35,11 +35,14 @@ struct Translation {
   const std::string& text() const;  // the best candidate's, or ""
 };
 
-/// Where each output token looked, by layer and head, recomputed exactly for a source and a finished
-/// translation.
-struct CrossAttention {
+/// What each token looked at, by layer and head: recomputed exactly for a source and a finished translation.
+/// Row t of the target is the step that chose target_ids[t]. That step has read the start token and
+/// target_ids[0 .. t - 1]; column j of `decoder` is the j-th of these, and no step sees past column t.
+struct AttentionMaps {
   std::vector<int32_t> source_ids, target_ids;  // with end tokens
-  Tensor weights;  // [n_layers, n_heads, tgt_len, src_len] f32: row t is the step that produced target_ids[t]
+  Tensor cross;    // [decoder_layers, n_heads, tgt_len, src_len] f32: the translation looks at the source
+  Tensor encoder;  // [encoder_layers, n_heads, src_len, src_len]: the source looks at itself
+  Tensor decoder;  // [decoder_layers, n_heads, tgt_len, tgt_len]: the translation looks at itself
 };
 
 class Translator {
@@ -50,8 +53,10 @@ class Translator {
   /// not UTF-8, naming the line; options out of range).
   std::vector<Translation> translate(const std::vector<std::string>& lines) const;
 
-  CrossAttention explain(const std::vector<int32_t>& source_ids,
-                         const std::vector<int32_t>& target_ids) const;
+  /// One pass over the finished sentence. sites as for Probe: "cross", "encoder", "decoder", or none for all;
+  /// maps of the others stay undefined and cost nothing. Errors: kValue (ids or lengths out of range).
+  AttentionMaps explain(const std::vector<int32_t>& source_ids, const std::vector<int32_t>& target_ids,
+                        const std::vector<std::string>& sites = {}) const;
 
   const TranslationModel& model() const { return model_; }
 

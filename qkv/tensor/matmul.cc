@@ -62,6 +62,13 @@ void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const Mat
             "matmul: {} times [{}, {}] does not give {}", a.shape().str(), b.k, b.n, out.shape().str());
   QKV_CHECK(a.dtype() == b.dtype, kDtype, "matmul: a is {}, b was packed for {}", name(a.dtype()),
             name(b.dtype));
+  const Tensor &bias = options.bias, &pre = options.pre_activation;
+  QKV_CHECK(!bias.defined() || (bias.numel() == n && bias.is_contiguous()), kShape,
+            "matmul: bias is {}{}, needs {} elements", bias.shape().str(),
+            bias.is_contiguous() ? "" : " (strided)", n);
+  QKV_CHECK(!pre.defined() || (pre.shape() == out.shape() && pre.stride(0) == out.stride(0)), kShape,
+            "matmul: pre_activation is {} in rows {} apart, needs to lie like out: {}, {} apart",
+            pre.shape().str(), pre.rank() > 0 ? pre.stride(0) : 0, out.shape().str(), out.stride(0));
   kernels::visit_dtype(b.dtype, [&]<class T>(T) {
     using A = accumulator_t<T>;
     const auto& gemm = kernels::table().of<T>().gemm;
@@ -80,8 +87,8 @@ void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const Mat
       args.c = out.data<T>();
     else
       args.c_acc = out.data<A>();
-    if (options.bias.defined()) args.bias = options.bias.data<A>();
-    if (options.pre_activation.defined()) args.pre = options.pre_activation.data<T>();
+    if (bias.defined()) args.bias = bias.data<A>();
+    if (pre.defined()) args.pre = pre.data<T>();
     count_flops(2 * m * n * k);
 
     const int64_t work = m * n * k;
@@ -163,6 +170,9 @@ void add_transposed_product(const Tensor& y, const Tensor& x, const Tensor& out)
 
 void add_column_sum(const Tensor& x, const Tensor& out) {
   check_rows(x, "x");
+  QKV_CHECK(out.defined() && out.is_contiguous() && out.numel() == x.size(1), kShape,
+            "add_column_sum: {} does not give {}", x.shape().str(),
+            out.defined() ? out.shape().str() : "undefined");
   kernels::visit_dtype(x.dtype(), [&]<class T>(T) {
     const auto& rows = kernels::table().of<T>().rows;
     parallel_for(x.size(1), 64, [&](int64_t begin, int64_t end) {

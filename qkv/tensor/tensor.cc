@@ -136,6 +136,8 @@ Tensor Tensor::reshape(const Shape& shape) const {
 }
 
 Tensor Tensor::transpose(int axis0, int axis1) const {
+  QKV_CHECK(axis0 >= 0 && axis0 < rank() && axis1 >= 0 && axis1 < rank(), kShape,
+            "transpose: {} has no axes {} and {}", shape_.str(), axis0, axis1);
   Tensor t = *this;
   std::array<int64_t, kMaxRank> sizes{};
   std::copy(shape_.sizes().begin(), shape_.sizes().end(), sizes.begin());

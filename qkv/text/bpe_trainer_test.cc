@@ -151,47 +151,6 @@ TEST(BpeTrainer, CountsKeptUpToDateEqualCountsMadeAnew) {
   }
 }
 
-std::string random_text(std::mt19937& random) {
-  static const Strings odd = {"</s>",    "<pad>",
-                              "<unk>",   " ",
-                              "  ",      "\n",
-                              "\t",      "\r\n",
-                              "\u00A0",  "\u3000",
-                              "\u0120",  "\u2581",
-                              "\uFEFF",  "\u200B",
-                              "e\u0301", "\U0001F468\u200D\U0001F469",
-                              "\uFFFD",  "low",
-                              "est",     "'s",
-                              "<0x0A>",  std::string(1, '\0'),
-                              "\x7F",    "\u0085",
-                              "\u2028"};
-  std::string text;
-  for (size_t n = random() % 12; n > 0; --n) {
-    if (random() % 2) {
-      text += odd[random() % odd.size()];
-    } else {
-      const char32_t limits[] = {0x80, 0x800, 0x10000, 0x110000};
-      const char32_t c = static_cast<char32_t>(random() % limits[random() % 4]);
-      if (c < 0xD800 || c > 0xDFFF) utf8::append(text, c);
-    }
-  }
-  return text;
-}
-
-TEST(BpeTrainer, AnyTextComesBackFromItsIds) {
-  std::mt19937 random(11);
-  for (const bool prefix_space : {true, false}) {
-    const Tokenizer t = train_bpe(paper(), {.vocab_size = 268, .prefix_space = prefix_space});
-    for (int round = 0; round < 3000; ++round) {
-      const std::string text = random_text(random);
-      const Ids ids = t.encode(text);
-      ASSERT_EQ(t.decode(ids), text) << io::Json(text).dump();
-      // Nothing but the end that the template puts there is a control token.
-      ASSERT_EQ(std::count_if(ids.begin(), ids.end(), [&](int32_t id) { return t.is_special(id); }), 1);
-    }
-  }
-}
-
 TEST(BpeTrainer, LongRunsOfOneCharacterTakeLessThanASecond) {
   const Tokenizer t = train_bpe(Strings(4, "aaaaaaaa        !!!!!!!! \u4F60\u4F60\u4F60\u4F60"),
                                 {.vocab_size = 1000, .min_frequency = 1, .allow_smaller = true});
