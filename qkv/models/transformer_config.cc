@@ -52,7 +52,10 @@ std::string public_model_type(const TransformerConfig& c) {
                      c.n_heads * c.key_width() == c.d_model && c.value_width() == c.key_width() &&
                      c.encoder_attention == "scaled_dot" && c.decoder_attention == "scaled_dot" &&
                      c.cross_attention == "scaled_dot";
-  if (!plain || (c.pre_norm && !c.shared_vocab())) return "qkv_transformer";
+  // Pegasus has one vocabulary; Marian may have two, but gives the target's embedding the source's number of
+  // rows.
+  if (!plain || (c.pre_norm && !c.shared_vocab()) || c.source_vocab() != c.target_vocab())
+    return "qkv_transformer";
   return c.pre_norm ? "pegasus" : "marian";
 }
 

@@ -41,8 +41,8 @@ struct TransformerConfig {
 
 /// The public architecture that computes exactly this: "marian" (post-norm, sinusoids) or "pegasus"
 /// (pre-norm, sinusoids), or "qkv_transformer" where none does (learned positions, other scores, d_k of one's
-/// own, separate output layer), so that other tools refuse such a model instead of computing something else.
-/// See docs/formats.md.
+/// own, separate output layer, vocabularies of two sizes), so that other tools refuse such a model instead of
+/// computing something else. See docs/formats.md.
 std::string public_model_type(const TransformerConfig& config);
 
 io::Json to_json(const TransformerConfig& config);

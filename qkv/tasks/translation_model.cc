@@ -1,6 +1,7 @@
 #include "qkv/tasks/translation_model.h"
 
 #include "qkv/base/cpu.h"
+#include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
 #include "qkv/io/json.h"
 #include "qkv/models/transformer_files.h"
@@ -17,6 +18,31 @@ void check_fit(const Tokenizer& tokenizer, int64_t rows, int32_t eos, const std:
             path, eos);
 }
 
+// What the Transformers library's AutoTokenizer and generate() need to be told beside what qkv reads
+// (docs/formats.md).
+void save_for_transformers(const TranslationModel& model, const std::string& dir) {
+  const TransformerConfig& c = model.transformer->config();
+  const Tokenizer& tokenizer = *model.source_tokenizer;
+  io::Json words = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                    {"model_input_names", {"input_ids", "attention_mask"}},
+                    {"model_max_length", c.max_len},
+                    {"clean_up_tokenization_spaces", false},
+                    {"pad_token", tokenizer.piece(c.pad_id)},
+                    {"eos_token", tokenizer.piece(c.eos_id)}};
+  if (tokenizer.id_of("<unk>")) words["unk_token"] = "<unk>";
+  const io::Json search = {{"num_beams", 5},
+                           {"early_stopping", true},
+                           {"length_penalty", 1.0},
+                           {"max_length", c.max_len},
+                           {"bad_words_ids", io::Json::array({io::Json::array({c.pad_id})})},
+                           {"decoder_start_token_id", c.start_id},
+                           {"pad_token_id", c.pad_id},
+                           {"eos_token_id", c.eos_id},
+                           {"forced_eos_token_id", c.eos_id}};
+  io::write_file_atomically(dir + "/tokenizer_config.json", io::dump_json(words, 2) + "\n");
+  io::write_file_atomically(dir + "/generation_config.json", io::dump_json(search, 2) + "\n");
+}
+
 }  // namespace
 
 std::string resolve_model_directory(const std::string& dir) {
@@ -24,7 +50,8 @@ std::string resolve_model_directory(const std::string& dir) {
   if (io::exists(dir + "/config.json")) return dir;
   if (io::exists(summary)) {
     const std::string chosen = io::get_string(io::read_json(summary), "chosen", summary);
-    QKV_CHECK(chosen == "best" || chosen == "last" || chosen == "average", kFormat, "{}: chosen is not best, last or average", summary);
+    QKV_CHECK(chosen == "best" || chosen == "last" || chosen == "average", kFormat,
+              "{}: chosen is not best, last or average", summary);
     return dir + "/" + chosen;
   }
   if (io::exists(dir + "/best/config.json")) return dir + "/best";  // a run that is still under way
@@ -52,6 +79,7 @@ void TranslationModel::save(const std::string& dir, DType dtype) const {
   io::make_directories(dir);
   source_tokenizer->save(dir + "/tokenizer.json");
   if (target_tokenizer != source_tokenizer) target_tokenizer->save(dir + "/target_tokenizer.json");
+  if (public_model_type(transformer->config()) != "qkv_transformer") save_for_transformers(*this, dir);
   save_transformer(*transformer, dir, dtype);
 }
 

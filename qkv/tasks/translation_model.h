@@ -18,7 +18,9 @@ struct TranslationModel {
   /// validation are taken. Errors: kIo, kFormat, kUnsupported; parts that do not fit each other (a vocabulary
   /// with more entries than the embedding has rows) are named.
   static TranslationModel load(const std::string& dir);
-  /// config.json, model.safetensors, tokenizer.json (and target_tokenizer.json for separate vocabularies).
+  /// config.json, model.safetensors, tokenizer.json (and target_tokenizer.json for separate vocabularies);
+  /// for a public architecture also tokenizer_config.json and generation_config.json, which qkv does not
+  /// read.
   void save(const std::string& dir, DType dtype) const;
 };
 
