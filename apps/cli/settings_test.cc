@@ -72,6 +72,9 @@ TEST_F(SettingsFile, WrongOnesAreNamed) {
   EXPECT_ERROR(kValue, "not a whole number", load("[training]\nsteps = 1.5\n"));
   EXPECT_ERROR(kFormat, "base needs to be the path", load("base = 3\n"));
   EXPECT_ERROR(kFormat, "does one name itself", load("base = \"x.toml\"\n"));
+  std::string deep = "[training.a";
+  for (int i = 0; i < 50000; ++i) deep += ".a";
+  EXPECT_ERROR(kFormat, "line 1: more than 100 dots", load(deep + "]\n"));
   EXPECT_ERROR(kIo, "missing.toml", load("base = \"missing.toml\"\n"));
 }
 
