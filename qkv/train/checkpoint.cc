@@ -86,6 +86,7 @@ std::vector<std::string> folders(const std::string& dir) {
 
 void save_weights(const std::string& path, const std::vector<ParameterPtr>& parameters) {
   std::vector<io::SafetensorsTensor> tensors;
+  tensors.reserve(parameters.size());
   for (const ParameterPtr& p : parameters) tensors.push_back(view_of(p->name(), p->value()));
   io::write_safetensors(path, tensors);
 }
@@ -162,7 +163,7 @@ TrainingState load_checkpoint(const std::string& dir, AdamW& optimizer,
   QKV_CHECK(!good.empty(), kIo, "{}: no usable checkpoint to resume from", dir);
   const std::string& folder = good.back();
   const std::string where = folder + "/state.json";
-  const TrainingState state = state_from(io::read_json(where), where);
+  TrainingState state = state_from(io::read_json(where), where);
   load_weights(folder + "/weights.safetensors", optimizer.parameters());
   const auto moments = io::SafetensorsFile::open(folder + "/moments.safetensors");
   check_count(moments, 2 * optimizer.parameters().size());
