@@ -85,6 +85,15 @@ model
 expect 0 "line 1 is longer than" timeout 120 "$qkv" translate --model "$dir/m" --beam 1 --max-length 20
 [ "$(wc -l < "$dir/stdout")" = 2 ] || { echo "FAILED: 2 lines in, $(wc -l < "$dir/stdout") out"; failures=$((failures + 1)); }
 
+# Outputs: what is no file is written to, not replaced, and a link stays.
+echo 'I know.' > "$dir/in"
+ln -s /dev/null "$dir/null"; ln -s /dev/full "$dir/full"
+expect 0 "" "$qkv" translate --model "$dir/m" --max-length 5 -o "$dir/null" --html "$dir/null"
+[ -L "$dir/null" ] || { echo "FAILED: a link to a device was replaced"; failures=$((failures + 1)); }
+expect 0 "" "$qkv" translate --model "$dir/m" --max-length 5 -o /dev/stdout
+[ "$(wc -l < "$dir/stdout")" = 1 ] || { echo "FAILED: -o /dev/stdout printed nothing"; failures=$((failures + 1)); }
+expect 1 "full: No space left on device" "$qkv" translate --model "$dir/m" --max-length 5 -o "$dir/full"
+
 # A full disk while saving: a message, no debris, and what was saved before goes on once there is room.
 if mkdir "$dir/disk" && mount -t tmpfs -o size=2m none "$dir/disk" 2>/dev/null; then
   input=/dev/null run="$dir/disk/run"

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "apps/cli/line_reader.h"
+#include "apps/cli/output.h"
 #include "qkv/base/error.h"
 #include "qkv/io/json.h"
 #include "qkv/io/quote.h"
@@ -43,7 +44,7 @@ void run_train(TrainFlags& f) {
     lines.insert(lines.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
   }
   const Tokenizer tokenizer = train_bpe(lines, f.options);
-  tokenizer.save(f.out);
+  write_output(f.out, tokenizer.to_json());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (f.json) {
     fmt::print("{}\n", io::dump_json({{"out", f.out},
