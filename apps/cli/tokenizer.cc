@@ -11,8 +11,8 @@
 #include "apps/cli/line_reader.h"
 #include "apps/cli/output.h"
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/json.h"
-#include "qkv/io/quote.h"
 #include "qkv/scores/read_lines.h"
 #include "qkv/text/bpe_trainer.h"
 
@@ -122,7 +122,7 @@ std::vector<int32_t> parse_ids(const std::string& line, int64_t vocab_size) {
     const auto read = std::from_chars(line.data() + i, line.data() + end, id);
     QKV_CHECK(read.ec == std::errc() && read.ptr == line.data() + end && id >= 0 && id < vocab_size, kValue,
               "qkv tokenizer decode: needs ids from 0 to {}, got {}", vocab_size - 1,
-              io::quote(std::string_view(line).substr(i, end - i)));
+              quote(std::string_view(line).substr(i, end - i)));
     ids.push_back(static_cast<int32_t>(id));
     i = end;
   }

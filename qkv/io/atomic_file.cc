@@ -14,8 +14,8 @@
 #include <utility>
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/file.h"
-#include "qkv/io/quote.h"
 
 namespace qkv::io {
 namespace {

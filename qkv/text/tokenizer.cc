@@ -3,9 +3,9 @@
 #include <limits>
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
-#include "qkv/io/quote.h"
 #include "qkv/text/added_tokens.h"
 #include "qkv/text/decoders/decoder.h"
 #include "qkv/text/models/model.h"
@@ -189,8 +189,7 @@ bool Tokenizer::is_special(int32_t id) const {
 Tokenizer Tokenizer::from_json(std::string_view text, const std::string& where) {
   const io::Json json = io::parse_json(text, where);
   const std::string version = io::get_string_or(json, "version", "1.0", where);
-  QKV_CHECK(version == "1.0", kUnsupported, "{}: \"version\": needs \"1.0\", got {}", where,
-            io::quote(version));
+  QKV_CHECK(version == "1.0", kUnsupported, "{}: \"version\": needs \"1.0\", got {}", where, quote(version));
 
   auto parts = std::make_shared<Parts>();
   const auto given = [&](const char* key) { return io::has(json, key, where); };
