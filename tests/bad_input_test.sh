@@ -78,6 +78,12 @@ model; sed -i 's/_ffn_dim": 16/_ffn_dim": 200000/; s/"max_position_embeddings": 
 expect 1 "config.json makes it [200000, 16]" translate
 model; printf 'version https://git-lfs.github.com/spec/v1\n' > "$dir/m/model.safetensors"; expect 1 "pointer" translate
 
+# What a file says cannot speak to the terminal, nor forge a second line.
+model; sed -i 's/"relu"/"\\u001b[2J\\nqkv: all is well"/' "$dir/m/config.json"
+expect 1 'activation "\u001b[2J\nqkv: all is well"' translate
+[ "$(wc -l < "$dir/stderr")" = 1 ] || { echo "FAILED: a message of $(wc -l < "$dir/stderr") lines"; failures=$((failures + 1)); }
+expect 1 '\nqkv: fine' "$qkv" translate --dtype $'f16\nqkv: fine' --model "$dir/m"
+
 # Text to translate.
 model
 { yes 'I know.' | head -1500; printf 'caf\xe9\n'; } > "$dir/in"; expect 1 "line 1501 is not UTF-8" translate

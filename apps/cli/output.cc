@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "qkv/explain/words.h"
 #include "qkv/io/file.h"
 
 namespace qkv::cli {
@@ -56,6 +57,8 @@ Output::~Output() {
 }
 
 bool Output::is_terminal() const { return fd_ >= 0 && ::isatty(fd_) != 0; }
+
+std::string Output::shown(std::string text) const { return is_terminal() ? explain::printable(text) : text; }
 
 void Output::write(std::string_view text) {
   if (file_) return file_->write(text);

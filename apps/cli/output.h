@@ -21,6 +21,8 @@ class Output {
   Output& operator=(const Output&) = delete;
 
   bool is_terminal() const;
+  /// `text` as it is; on a terminal, without what could control it (explain::printable).
+  std::string shown(std::string text) const;
   void write(std::string_view text);
   void commit();
 

@@ -63,6 +63,18 @@ TEST(Output, NamesOfStandardOutputAreStandardOutput) {
   EXPECT_ERROR(kIo, "/dev/fd/987654", write_output("/dev/fd/987654", "text"));
 }
 
+TEST(Output, OnlyATerminalGetsTextWithoutControls) {
+  const int control = ::posix_openpt(O_RDWR | O_NOCTTY);
+  if (control < 0 || ::grantpt(control) != 0 || ::unlockpt(control) != 0) GTEST_SKIP() << "no terminals here";
+  const Output terminal(::ptsname(control));
+  EXPECT_TRUE(terminal.is_terminal());
+  EXPECT_EQ(terminal.shown("a\x1b[2Jb"), "a\uFFFD[2Jb");
+  ::close(control);
+  TemporaryFolder folder;
+  EXPECT_EQ(Output(folder / "x").shown("a\x1b[2Jb"), "a\x1b[2Jb");
+  EXPECT_EQ(Output("/dev/null").shown("a\x1b[2Jb"), "a\x1b[2Jb");
+}
+
 TEST(Output, AFullDeviceIsNamedWithTheReason) {
   if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
   EXPECT_ERROR(kIo, "writing /dev/full: No space left on device", write_output("/dev/full", "text"));

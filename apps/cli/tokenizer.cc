@@ -82,6 +82,7 @@ void for_each_line(const std::string& input, Use&& use) {
 }
 
 void run_encode(const CodecFlags& f) {
+  const Output out("-");
   const Tokenizer tokenizer = Tokenizer::load(f.tokenizer);
   const EncodeOptions options = {.add_special_tokens = !f.no_special, .parse_special = f.parse_special};
   for_each_line(f.input, [&](const std::string& line) {
@@ -92,8 +93,9 @@ void run_encode(const CodecFlags& f) {
         pieces.push_back(tokenizer.piece(token.id));
         offsets.push_back(io::Json::array({token.begin, token.end}));
       }
-      fmt::print("{}\n",
-                 io::dump_json({{"text", line}, {"ids", ids}, {"pieces", pieces}, {"offsets", offsets}}));
+      fmt::print(
+          "{}\n",
+          out.shown(io::dump_json({{"text", line}, {"ids", ids}, {"pieces", pieces}, {"offsets", offsets}})));
       return;
     }
     const std::vector<int32_t> ids = tokenizer.encode(line, options);
@@ -102,7 +104,7 @@ void run_encode(const CodecFlags& f) {
     } else {
       std::vector<std::string_view> pieces;
       for (const int32_t id : ids) pieces.push_back(tokenizer.piece(id));
-      fmt::print("{}\n", fmt::join(pieces, " "));
+      fmt::print("{}\n", out.shown(fmt::format("{}", fmt::join(pieces, " "))));
     }
   });
 }
@@ -130,14 +132,15 @@ std::vector<int32_t> parse_ids(const std::string& line, int64_t vocab_size) {
 }
 
 void run_decode(const CodecFlags& f) {
+  const Output out("-");
   const Tokenizer tokenizer = Tokenizer::load(f.tokenizer);
   for_each_line(f.input, [&](const std::string& line) {
     const std::vector<int32_t> ids = parse_ids(line, tokenizer.vocab_size());
     const std::string text = tokenizer.decode(ids, /*skip_special_tokens=*/!f.keep_special);
     if (f.json)
-      fmt::print("{}\n", io::dump_json({{"ids", ids}, {"text", text}}));
+      fmt::print("{}\n", out.shown(io::dump_json({{"ids", ids}, {"text", text}})));
     else
-      fmt::print("{}\n", text);
+      fmt::print("{}\n", out.shown(text));
   });
 }
 
