@@ -41,12 +41,19 @@ void save_transformer(const Transformer& model, const std::string& dir, DType dt
   io::write_file_atomically(dir + "/config.json", io::dump_json(config, 2) + "\n");
 }
 
-std::unique_ptr<Transformer> load_transformer(const std::string& dir) {
+TransformerConfig load_transformer_config(const std::string& dir) {
   QKV_CHECK(io::is_directory(dir), kIo,
             "{}: {}; a model is a directory with config.json, model.safetensors and tokenizer.json",
             escape(dir, 4096), io::exists(dir) ? "not a directory" : "no such directory");
   const std::string config_path = dir + "/config.json";
-  const TransformerConfig config = transformer_config_from_json(io::read_json(config_path), config_path);
+  return transformer_config_from_json(io::read_json(config_path), config_path);
+}
+
+std::unique_ptr<Transformer> load_transformer(const std::string& dir) {
+  return load_transformer(dir, load_transformer_config(dir));
+}
+
+std::unique_ptr<Transformer> load_transformer(const std::string& dir, const TransformerConfig& config) {
   const auto file = io::SafetensorsFile::open(dir + "/model.safetensors");
 
   std::set<std::string> used;

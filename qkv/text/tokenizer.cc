@@ -164,6 +164,12 @@ int64_t Tokenizer::vocab_size() const {
   return std::max(parts_->model->vocab().max_id(), parts_->added.max_id()) + 1;
 }
 
+int64_t Tokenizer::max_emitted_id() const {
+  return std::max(vocab_size() - 1, parts_->post_processor ? parts_->post_processor->max_id() : -1);
+}
+
+bool Tokenizer::has_piece(int32_t id) const { return parts_->piece(id) != nullptr; }
+
 std::string_view Tokenizer::piece(int32_t id) const {
   const std::string* piece = parts_->piece(id);
   QKV_CHECK(piece, kValue, "tokenizer: no piece has the id {}; the vocabulary ends at {}", id,
@@ -172,7 +178,9 @@ std::string_view Tokenizer::piece(int32_t id) const {
 }
 
 std::string Tokenizer::piece_text(int32_t id) const {
-  std::string out(piece(id));
+  const std::string* piece = parts_->piece(id);
+  if (!piece) return "";
+  std::string out = *piece;
   return parts_->decoder ? parts_->decoder->piece_text(std::move(out)) : out;
 }
 

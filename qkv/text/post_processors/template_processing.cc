@@ -1,5 +1,6 @@
 // TemplateProcessing: "single": [<s>, A, </s>].
 
+#include <algorithm>
 #include <limits>
 
 #include "qkv/base/error.h"
@@ -42,6 +43,13 @@ class TemplateProcessing final : public PostProcessor {
     for (const int32_t id : before_) before.push_back({id, 0, 0});
     tokens.insert(tokens.begin(), before.begin(), before.end());
     for (const int32_t id : after_) tokens.push_back({id, text_bytes, text_bytes});
+  }
+
+  int64_t max_id() const override {
+    int64_t max = -1;
+    for (const auto* ids : {&before_, &after_})
+      for (const int32_t id : *ids) max = std::max<int64_t>(max, id);
+    return max;
   }
 
   // "pair" and the type ids are kept for others; encode() has one text.
