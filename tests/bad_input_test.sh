@@ -100,6 +100,12 @@ expect 0 "" "$qkv" translate --model "$dir/m" --max-length 5 -o /dev/stdout
 [ "$(wc -l < "$dir/stdout")" = 1 ] || { echo "FAILED: -o /dev/stdout printed nothing"; failures=$((failures + 1)); }
 expect 1 "full: No space left on device" "$qkv" translate --model "$dir/m" --max-length 5 -o "$dir/full"
 
+# Whatever a command prints arrives, or it says why not.
+for command in doctor "info $dir/m" --help --version; do
+  "$qkv" $command > /dev/full 2> "$dir/stderr" && { echo "FAILED: $command > /dev/full exits 0"; failures=$((failures + 1)); }
+  grep -q "writing standard output: " "$dir/stderr" || { echo "FAILED: $command > /dev/full says '$(cat "$dir/stderr")'"; failures=$((failures + 1)); }
+done
+
 # A full disk while saving: a message, no debris, and what was saved before goes on once there is room.
 if mkdir "$dir/disk" && mount -t tmpfs -o size=2m none "$dir/disk" 2>/dev/null; then
   input=/dev/null run="$dir/disk/run"

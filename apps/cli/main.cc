@@ -13,6 +13,7 @@
 #include "apps/cli/did_you_mean.h"
 #include "apps/cli/doctor.h"
 #include "apps/cli/info.h"
+#include "apps/cli/output.h"
 #include "apps/cli/score.h"
 #include "apps/cli/tokenizer.h"
 #include "apps/cli/train.h"
@@ -60,9 +61,14 @@ int run(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
-    return std::fflush(stdout) == 0 ? 0 : 1;
+    qkv::cli::flush_stdout();
+    return 0;
   } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);  // help and version
+    if (e.get_exit_code() == 0) {  // help and version
+      app.exit(e);
+      qkv::cli::flush_stdout();
+      return 0;
+    }
     fail(e.what(), 2);
     if (const std::string hint = qkv::cli::did_you_mean(app, argc, argv); !hint.empty())
       fmt::print(stderr, "{}\n", hint);

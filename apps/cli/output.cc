@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "qkv/base/error.h"
 #include "qkv/explain/words.h"
 #include "qkv/io/file.h"
 
@@ -41,7 +42,7 @@ Output::Output(const std::string& path) : name_(path) {
   const std::optional<int> open = descriptor_of(path);
   if (open == STDOUT_FILENO) {
     name_ = "standard output";
-    std::fflush(stdout);  // what was printed before comes before
+    flush_stdout();  // what was printed before comes before
   }
   if (open)
     fd_ = ::fcntl(*open, F_DUPFD_CLOEXEC, 0);
@@ -72,6 +73,12 @@ void Output::write(std::string_view text) {
 void Output::commit() {
   if (file_) return file_->commit();
   if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) io::throw_io_error("writing", name_, errno);
+}
+
+void flush_stdout() {
+  if (std::fflush(stdout) != 0) io::throw_io_error("writing", "standard output", errno);
+  QKV_CHECK(std::ferror(stdout) == 0, kIo,
+            "writing standard output: not all of it arrived; is the disk full, or the reader gone?");
 }
 
 void write_output(const std::string& path, std::string_view text) {

@@ -32,6 +32,9 @@ class Output {
   int fd_ = -1;
 };
 
+/// What was printed so far has arrived, or Error kIo says why not: a full disk shows here and not before.
+void flush_stdout();
+
 /// An Output of one text.
 void write_output(const std::string& path, std::string_view text);
 

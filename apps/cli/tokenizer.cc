@@ -77,7 +77,7 @@ void for_each_line(const std::string& input, Use&& use) {
         throw Error(error.code(), fmt::format("line {}: {}", number, error.what()));
       }
     }
-    QKV_CHECK(std::fflush(stdout) == 0, kIo, "qkv tokenizer: standard output cannot be written");
+    flush_stdout();
   }
 }
 
