@@ -91,12 +91,33 @@ model; sed -i 's/_ffn_dim": 16/_ffn_dim": 200000/' "$dir/m/config.json"
 expect 1 "config.json makes it [200000, 16]" translate
 model; printf 'version https://git-lfs.github.com/spec/v1\n' > "$dir/m/model.safetensors"; expect 1 "pointer" translate
 
+# What a file says cannot speak to the terminal, nor forge a second line.
+model; sed -i 's/"relu"/"\\u001b[2J\\nqkv: all is well"/' "$dir/m/config.json"
+expect 1 'activation "\u001b[2J\nqkv: all is well"' translate
+[ "$(wc -l < "$dir/stderr")" = 1 ] || { echo "FAILED: a message of $(wc -l < "$dir/stderr") lines"; failures=$((failures + 1)); }
+expect 1 '\nqkv: fine' "$qkv" translate --dtype $'f16\nqkv: fine' --model "$dir/m"
+
 # Text to translate.
 model
 { yes 'I know.' | head -1500; printf 'caf\xe9\n'; } > "$dir/in"; expect 1 "line 1501 is not UTF-8" translate
 { head -c 75000 /dev/urandom | base64 -w 0; echo; echo 'I know.'; } > "$dir/in"
 expect 0 "line 1 is longer than" timeout 120 "$qkv" translate --model "$dir/m" --beam 1 --max-length 20
 [ "$(wc -l < "$dir/stdout")" = 2 ] || { echo "FAILED: 2 lines in, $(wc -l < "$dir/stdout") out"; failures=$((failures + 1)); }
+
+# Outputs: what is no file is written to, not replaced, and a link stays.
+echo 'I know.' > "$dir/in"
+ln -s /dev/null "$dir/null"; ln -s /dev/full "$dir/full"
+expect 0 "" "$qkv" translate --model "$dir/m" --max-length 5 -o "$dir/null" --html "$dir/null"
+[ -L "$dir/null" ] || { echo "FAILED: a link to a device was replaced"; failures=$((failures + 1)); }
+expect 0 "" "$qkv" translate --model "$dir/m" --max-length 5 -o /dev/stdout
+[ "$(wc -l < "$dir/stdout")" = 1 ] || { echo "FAILED: -o /dev/stdout printed nothing"; failures=$((failures + 1)); }
+expect 1 "full: No space left on device" "$qkv" translate --model "$dir/m" --max-length 5 -o "$dir/full"
+
+# Whatever a command prints arrives, or it says why not.
+for command in doctor "info $dir/m" --help --version; do
+  "$qkv" $command > /dev/full 2> "$dir/stderr" && { echo "FAILED: $command > /dev/full exits 0"; failures=$((failures + 1)); }
+  grep -q "writing standard output: " "$dir/stderr" || { echo "FAILED: $command > /dev/full says '$(cat "$dir/stderr")'"; failures=$((failures + 1)); }
+done
 
 # A full disk while saving: a message, no debris, and what was saved before goes on once there is room.
 if mkdir "$dir/disk" && mount -t tmpfs -o size=2m none "$dir/disk" 2>/dev/null; then

@@ -13,17 +13,26 @@
 #include "apps/cli/did_you_mean.h"
 #include "apps/cli/doctor.h"
 #include "apps/cli/info.h"
+#include "apps/cli/output.h"
 #include "apps/cli/score.h"
 #include "apps/cli/tokenizer.h"
 #include "apps/cli/train.h"
 #include "apps/cli/translate.h"
 #include "qkv/base/error.h"
 #include "qkv/base/parallel.h"
+#include "qkv/base/quote.h"
 
 namespace {
 
 // Exit statuses: 0 success, 2 a wrong call, 1 the rest, 130 stopped by a signal after saving (train).
 int status_of(const qkv::Error& e) { return e.code() == qkv::ErrorCode::kCancelled ? 130 : 1; }
+
+// Messages are escaped where names from files enter them; this is the net below. No message of ours has two
+// lines: one that seems to has the second from outside.
+int fail(const char* message, int status) {
+  fmt::print(stderr, "qkv: {}\n", qkv::escape(message, 1 << 16));
+  return status;
+}
 
 int run(int argc, char** argv) {
   CLI::App app{"qkv trains, runs, measures and shows attention models. No Python, no download, no GPU."};
@@ -52,10 +61,15 @@ int run(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
-    return std::fflush(stdout) == 0 ? 0 : 1;
+    qkv::cli::flush_stdout();
+    return 0;
   } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);  // help and version
-    fmt::print(stderr, "qkv: {}\n", e.what());
+    if (e.get_exit_code() == 0) {  // help and version
+      app.exit(e);
+      qkv::cli::flush_stdout();
+      return 0;
+    }
+    fail(e.what(), 2);
     if (const std::string hint = qkv::cli::did_you_mean(app, argc, argv); !hint.empty())
       fmt::print(stderr, "{}\n", hint);
     fmt::print(stderr, "Run with -h for help.\n");
@@ -63,10 +77,10 @@ int run(int argc, char** argv) {
   }
 }
 
-// Between two parallel regions libgomp's threads spin for milliseconds. Alone on a machine that is the fastest
-// way to wait; beside other work it takes the processor from whoever should come next (beside six compilers a
-// training step took 3 to 7 times as long as with passive waiting). 1,000 turns cost nothing alone:
-// docs/performance.md has the numbers. libgomp reads this before main(), so start over.
+// Between two parallel regions libgomp's threads spin for milliseconds. Alone on a machine that is the
+// fastest way to wait; beside other work it takes the processor from whoever should come next (beside six
+// compilers a training step took 3 to 7 times as long as with passive waiting). 1,000 turns cost nothing
+// alone: docs/performance.md has the numbers. libgomp reads this before main(), so start over.
 void limit_spinning(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
   setenv("GOMP_SPINCOUNT", "1000", 1);
@@ -86,13 +100,10 @@ int main(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const qkv::Error& e) {
-    fmt::print(stderr, "qkv: {}\n", e.what());
-    return status_of(e);
+    return fail(e.what(), status_of(e));
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "qkv: out of memory; a smaller batch (--batch-tokens, --batch-size) needs less\n");
-    return 1;
+    return fail("out of memory; a smaller batch (--batch-tokens, --batch-size) needs less", 1);
   } catch (const std::exception& e) {
-    fmt::print(stderr, "qkv: {}\n", e.what());
-    return 1;
+    return fail(e.what(), 1);
   }
 }

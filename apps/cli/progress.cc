@@ -9,8 +9,12 @@
 #include <cmath>
 #include <cstdio>
 
+#include "qkv/base/quote.h"
+
 namespace qkv::cli {
 namespace {
+
+constexpr int64_t kMostShown = 1 << 16;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -78,7 +82,12 @@ void Progress::on_validation(const TrainingState& state, const Validation& v, bo
 
 void Progress::on_message(const std::string& text) {
   clear_bar();
-  fmt::print(stderr, "{}\n", text);
+  // What is in a message may come from a file: only its line ends are kept.
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    fmt::print(stderr, "{}\n", escape(std::string_view(text).substr(begin, end - begin), kMostShown));
+    begin = end + 1;
+  }
 }
 
 }  // namespace qkv::cli

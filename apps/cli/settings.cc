@@ -9,6 +9,7 @@
 
 #include "qkv/base/error.h"
 #include "qkv/base/nearest.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/file.h"
 #include "qkv/io/json.h"
 
@@ -18,6 +19,7 @@ namespace {
 constexpr int64_t kMaxSettingsBytes = 1 << 20;
 constexpr int kMostBases = 8;
 constexpr int64_t kMostDots = 100;  // in a line
+constexpr int64_t kPathInMessage = 4096;
 
 std::string flag_of(const std::string& key) {
   std::string flag = "--" + key;
@@ -43,7 +45,7 @@ T parse_number(const std::string& text, const std::string& where, const char* ki
   T value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   QKV_CHECK(error == std::errc() && end == text.data() + text.size(), kValue, "{}: '{}' is not {}", where,
-            text, kind);
+            escape(text), kind);
   return value;
 }
 
@@ -71,23 +73,23 @@ void Settings::add(const std::string& section, const std::string& key, int64_t& 
 
 void Settings::add(const std::string& section, const std::string& key, double& field,
                    const std::string& help) {
-  settings_.push_back({section, key, help, "NUMBER",
-                       [&field](const std::string& text, const std::string& where) {
-                         field = parse_number<double>(text, where, "a number");
-                         QKV_CHECK(std::isfinite(field), kValue, "{}: '{}' is not finite", where, text);
-                       },
-                       [&field] {
-                         return fmt::format("{}{}", field,
-                                            field == std::floor(field) && std::abs(field) < 1e15 ? ".0" : "");
-                       },
-                       fmt::format("{}", field)});
+  settings_.push_back(
+      {section, key, help, "NUMBER",
+       [&field](const std::string& text, const std::string& where) {
+         field = parse_number<double>(text, where, "a number");
+         QKV_CHECK(std::isfinite(field), kValue, "{}: '{}' is not finite", where, escape(text));
+       },
+       [&field] {
+         return fmt::format("{}{}", field, field == std::floor(field) && std::abs(field) < 1e15 ? ".0" : "");
+       },
+       fmt::format("{}", field)});
 }
 
 void Settings::add(const std::string& section, const std::string& key, bool& field, const std::string& help) {
   settings_.push_back({section, key, help, "true|false",
                        [&field](const std::string& text, const std::string& where) {
                          QKV_CHECK(text == "true" || text == "false", kValue,
-                                   "{}: '{}' is neither true nor false", where, text);
+                                   "{}: '{}' is neither true nor false", where, escape(text));
                          field = text == "true";
                        },
                        [&field] { return field ? "true" : "false"; }, field ? "true" : "false"});
@@ -110,19 +112,20 @@ void Settings::load(const std::string& path) {
 }
 
 void Settings::load_file(const std::string& path, int depth) {
+  const std::string where = escape(path, kPathInMessage);  // a base is named by a file
   QKV_CHECK(depth < kMostBases, kFormat,
-            "{}: more than {} files build on one another; does one name itself as base?", path, kMostBases);
+            "{}: more than {} files build on one another; does one name itself as base?", where, kMostBases);
   const std::string text = io::read_file(path, kMaxSettingsBytes);
-  check_dots(text, path);
+  check_dots(text, where);
   toml::table file;
   try {
     file = toml::parse(text, path);
   } catch (const toml::parse_error& e) {
-    throw_error(ErrorCode::kFormat, "{}: line {}: {}", path, e.source().begin.line, e.description());
+    throw_error(ErrorCode::kFormat, "{}: line {}: {}", where, e.source().begin.line, escape(e.description()));
   }
   if (const toml::node* base = file.get("base")) {
     QKV_CHECK(base->is_string(), kFormat,
-              "{}: base needs to be the path of another settings file, relative to this one", path);
+              "{}: base needs to be the path of another settings file, relative to this one", where);
     load_file((std::filesystem::path(path).parent_path() / base->as_string()->get()).string(), depth + 1);
     file.erase("base");
   }
@@ -131,7 +134,7 @@ void Settings::load_file(const std::string& path, int depth) {
     QKV_CHECK(
         table != nullptr, kFormat,
         "{}: '{}' stands outside a section; settings stand under [data], [vocabulary], [model] or [training]",
-        path, std::string(section.str()));
+        where, escape(section.str()));
     for (const auto& [key, value] : *table)
       set_from_file(path, fmt::format("{}.{}", section.str(), key.str()), value);
   }
@@ -144,10 +147,10 @@ void Settings::set_from_file(const std::string& path, const std::string& name, c
     std::vector<std::string> names;
     for (const Setting& s : settings_) names.push_back(s.section + "." + s.key);
     const std::string hint = nearest(name, names);
-    throw_error(ErrorCode::kFormat, "{}: no setting is called {}{}", path, name,
-                hint.empty() ? "" : "; did you mean " + hint + "?");
+    throw_error(ErrorCode::kFormat, "{}: no setting is called {}{}", escape(path, kPathInMessage),
+                escape(name), hint.empty() ? "" : "; did you mean " + hint + "?");
   }
-  const std::string where = path + ": " + name;
+  const std::string where = escape(path, kPathInMessage) + ": " + escape(name);
   if (const auto* text = value.as_string())
     setting->set(text->get(), where);
   else if (const auto* integer = value.as_integer())

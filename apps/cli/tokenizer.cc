@@ -9,9 +9,10 @@
 #include <memory>
 
 #include "apps/cli/line_reader.h"
+#include "apps/cli/output.h"
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/json.h"
-#include "qkv/io/quote.h"
 #include "qkv/scores/read_lines.h"
 #include "qkv/text/bpe_trainer.h"
 
@@ -43,7 +44,7 @@ void run_train(TrainFlags& f) {
     lines.insert(lines.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
   }
   const Tokenizer tokenizer = train_bpe(lines, f.options);
-  tokenizer.save(f.out);
+  write_output(f.out, tokenizer.to_json());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (f.json) {
     fmt::print("{}\n", io::dump_json({{"out", f.out},
@@ -76,11 +77,12 @@ void for_each_line(const std::string& input, Use&& use) {
         throw Error(error.code(), fmt::format("line {}: {}", number, error.what()));
       }
     }
-    QKV_CHECK(std::fflush(stdout) == 0, kIo, "qkv tokenizer: standard output cannot be written");
+    flush_stdout();
   }
 }
 
 void run_encode(const CodecFlags& f) {
+  const Output out("-");
   const Tokenizer tokenizer = Tokenizer::load(f.tokenizer);
   const EncodeOptions options = {.add_special_tokens = !f.no_special, .parse_special = f.parse_special};
   for_each_line(f.input, [&](const std::string& line) {
@@ -91,8 +93,9 @@ void run_encode(const CodecFlags& f) {
         pieces.push_back(tokenizer.piece(token.id));
         offsets.push_back(io::Json::array({token.begin, token.end}));
       }
-      fmt::print("{}\n",
-                 io::dump_json({{"text", line}, {"ids", ids}, {"pieces", pieces}, {"offsets", offsets}}));
+      fmt::print(
+          "{}\n",
+          out.shown(io::dump_json({{"text", line}, {"ids", ids}, {"pieces", pieces}, {"offsets", offsets}})));
       return;
     }
     const std::vector<int32_t> ids = tokenizer.encode(line, options);
@@ -101,7 +104,7 @@ void run_encode(const CodecFlags& f) {
     } else {
       std::vector<std::string_view> pieces;
       for (const int32_t id : ids) pieces.push_back(tokenizer.piece(id));
-      fmt::print("{}\n", fmt::join(pieces, " "));
+      fmt::print("{}\n", out.shown(fmt::format("{}", fmt::join(pieces, " "))));
     }
   });
 }
@@ -121,7 +124,7 @@ std::vector<int32_t> parse_ids(const std::string& line, int64_t vocab_size) {
     const auto read = std::from_chars(line.data() + i, line.data() + end, id);
     QKV_CHECK(read.ec == std::errc() && read.ptr == line.data() + end && id >= 0 && id < vocab_size, kValue,
               "qkv tokenizer decode: needs ids from 0 to {}, got {}", vocab_size - 1,
-              io::quote(std::string_view(line).substr(i, end - i)));
+              quote(std::string_view(line).substr(i, end - i)));
     ids.push_back(static_cast<int32_t>(id));
     i = end;
   }
@@ -129,14 +132,15 @@ std::vector<int32_t> parse_ids(const std::string& line, int64_t vocab_size) {
 }
 
 void run_decode(const CodecFlags& f) {
+  const Output out("-");
   const Tokenizer tokenizer = Tokenizer::load(f.tokenizer);
   for_each_line(f.input, [&](const std::string& line) {
     const std::vector<int32_t> ids = parse_ids(line, tokenizer.vocab_size());
     const std::string text = tokenizer.decode(ids, /*skip_special_tokens=*/!f.keep_special);
     if (f.json)
-      fmt::print("{}\n", io::dump_json({{"ids", ids}, {"text", text}}));
+      fmt::print("{}\n", out.shown(io::dump_json({{"ids", ids}, {"text", text}})));
     else
-      fmt::print("{}\n", text);
+      fmt::print("{}\n", out.shown(text));
   });
 }
 

@@ -1,13 +1,12 @@
 #include "apps/cli/translate.h"
 
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <memory>
 
 #include "apps/cli/line_reader.h"
+#include "apps/cli/output.h"
 #include "apps/cli/translate_output.h"
-#include "qkv/io/atomic_file.h"
 #include "qkv/tasks/translator.h"
 
 namespace qkv::cli {
@@ -37,9 +36,9 @@ void run(Flags f) {
   const Translator translator(TranslationModel::load(f.model), options);
 
   if (f.draw) f.show.align = true;
-  f.show.terminal = f.draw || (f.output.empty() && isatty(STDOUT_FILENO) != 0);
-  std::unique_ptr<io::AtomicFile> file;
-  if (!f.output.empty()) file = std::make_unique<io::AtomicFile>(f.output);
+  Output output(f.output);
+  f.show.printable = output.is_terminal();
+  f.show.draw = f.draw || f.show.printable;
   explain::AttentionPage page = new_page(translator, f.model);
   int64_t left_out = 0;
 
@@ -60,17 +59,12 @@ void run(Flags f) {
           !results[i].n_best.empty())
         ++left_out;
     }
-    if (file) {
-      file->write(text);
-    } else if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-      throw_error(ErrorCode::kIo,
-                  "translate: cannot write to standard output; is the reader gone, or the disk full?");
-    }
+    output.write(text);
   }
-  if (file) file->commit();
+  output.commit();
   if (!f.html.empty()) {
     QKV_CHECK(!page.sentences.empty(), kValue, "translate: no sentence to show on {}", f.html);
-    io::write_file_atomically(f.html, explain::attention_page(page));
+    write_output(f.html, explain::attention_page(page));
     fmt::print(stderr, "attention of {} sentence{}{}: open {} in a browser\n", page.sentences.size(),
                page.sentences.size() == 1 ? "" : "s",
                left_out > 0 ? fmt::format(" ({} did not fit)", left_out) : "", f.html);

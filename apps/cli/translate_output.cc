@@ -84,7 +84,7 @@ std::string as_json(const std::string& source, const Translation& result, const 
     for (int64_t r = 0; r < alignment->weights.size(0); ++r)
       rows.push_back(alignment->weights.rows(r, r + 1).values());
   }
-  return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 std::vector<explain::PageToken> page_tokens(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
@@ -110,17 +110,20 @@ std::string format_translation(const Translator& translator, const std::string& 
   // Pairs count words between blanks, as the tools that read them do; a picture is clearer with its full stop
   // apart.
   const explain::WordRule rule =
-      o.terminal && !o.json ? explain::WordRule::kPunctuation : explain::WordRule::kWhitespace;
+      o.draw && !o.json ? explain::WordRule::kPunctuation : explain::WordRule::kWhitespace;
   if (o.align && !empty && !result.was_cut)
     alignment = std::make_unique<Alignment>(align(translator, result, rule));
-  if (o.json) return as_json(source, result, alignment.get());
+  if (o.json) {
+    const std::string line = as_json(source, result, alignment.get());
+    return (o.printable ? explain::printable(line) : line) + "\n";
+  }
   if (empty) return "\n";
 
   std::string out;
   const auto candidate = [&](const Translation::Candidate& c, bool with_score) {
-    out += c.text;
+    out += o.printable ? explain::printable(c.text) : c.text;
     if (with_score) out += fmt::format("{}{:.4f}", o.n_best > 0 ? " ||| " : "\t", c.score);
-    if (alignment && !o.terminal && &c == &result.n_best.front())
+    if (alignment && !o.draw && &c == &result.n_best.front())
       out += " ||| " + explain::pharaoh(alignment->links);
     out += "\n";
   };
@@ -130,7 +133,7 @@ std::string format_translation(const Translator& translator, const std::string& 
   } else {
     candidate(result.n_best.front(), o.scores);
   }
-  if (alignment && o.terminal)
+  if (alignment && o.draw)
     out += "\n" +
            explain::terminal_map(
                alignment->weights, alignment->target.words, alignment->source.words,

@@ -11,7 +11,8 @@ namespace qkv::cli {
 struct OutputOptions {
   int64_t n_best = 0;  // 0: the best one, without number and score
   bool scores = false, align = false, json = false;
-  bool terminal = false;  // draw alignments instead of printing pairs
+  bool draw = false;       // draw alignments instead of printing pairs
+  bool printable = false;  // for a terminal: nothing in a text can move its cursor (explain::printable)
 };
 
 /// What is printed for one line, its line end included. An empty line stays an empty line.
@@ -22,7 +23,7 @@ struct OutputOptions {
 ///   align also "alignment"
 ///             ("0-0 1-2"), "source_words", "target_words" and "attention", a row of weights for each target
 ///             word
-///   terminal  with align, a picture (explain/terminal_map.h) below the translation instead of pairs
+///   draw      with align, a picture (explain/terminal_map.h) below the translation instead of pairs
 std::string format_translation(const Translator& translator, const std::string& source,
                                const Translation& result, const OutputOptions& options);
 

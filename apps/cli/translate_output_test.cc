@@ -54,7 +54,7 @@ TEST(FormatTranslation, AlignmentsAreSourceTargetPairsOfTheBestOne) {
 TEST(FormatTranslation, AnEmptyLineStaysAnEmptyLine) {
   const Translation nothing;
   for (const OutputOptions& o : {OutputOptions{}, OutputOptions{.scores = true, .align = true},
-                                 OutputOptions{.n_best = 3}, OutputOptions{.align = true, .terminal = true}})
+                                 OutputOptions{.n_best = 3}, OutputOptions{.align = true, .draw = true}})
     EXPECT_EQ(format_translation(even(), "", nothing, o), "\n");
   EXPECT_EQ(format_translation(even(), " ", nothing, {.align = true, .json = true}),
             "{\"source\":\" \",\"translation\":\"\",\"score\":null,\"n_best\":[]}\n");
@@ -106,12 +106,24 @@ TEST(FormatTranslation, AttentionIsTheMeanOfAllLayersAndHeads) {
 }
 
 TEST(FormatTranslation, ATerminalGetsAPictureInsteadOfPairs) {
-  const std::string out = shown({"Ein Hund."}, {.align = true, .terminal = true});
+  const std::string out = shown({"Ein Hund."}, {.align = true, .draw = true});
   EXPECT_EQ(out.substr(0, 11), "Ein Hund.\n\n");
   EXPECT_EQ(out.find("|||"), std::string::npos);
   for (const char* word : {"cccc", "bb", "Ein", "Hund"})
     EXPECT_NE(out.find(word, 11), std::string::npos) << word << "\n" << out;
-  EXPECT_EQ(shown({"Ein Hund"}, {.terminal = true}), "Ein Hund\n") << "only where asked for";
+  EXPECT_EQ(shown({"Ein Hund"}, {.draw = true}), "Ein Hund\n") << "only where asked for";
+}
+
+// A model may write anything. A pipe gets it as it is; a terminal's cursor stays where it is.
+TEST(FormatTranslation, ATerminalGetsNothingThatControlsIt) {
+  const std::string text = "Ein\x1b[2J\u009B31m Hund";
+  EXPECT_EQ(shown({text}, {}), text + "\n");
+  EXPECT_EQ(shown({text}, {.printable = true}), "Ein\uFFFD[2J\uFFFD31m Hund\n");
+  EXPECT_EQ(shown({text, text}, {.n_best = 2, .printable = true}),
+            "Ein\uFFFD[2J\uFFFD31m Hund ||| -0.2500\nEin\uFFFD[2J\uFFFD31m Hund ||| -0.5000\n\n");
+  const std::string line = shown({text}, {.json = true, .printable = true});
+  EXPECT_EQ(io::parse_json(line, "line")["translation"], "Ein\x1b[2J\uFFFD31m Hund");
+  EXPECT_EQ(line.find('\x1b'), std::string::npos);
 }
 
 TEST(FormatTranslation, ALineThatWasCutHasNoAlignment) {

@@ -6,6 +6,7 @@
 
 #include "qkv/attention/scores.h"
 #include "qkv/base/nearest.h"
+#include "qkv/base/quote.h"
 
 namespace qkv {
 namespace {
@@ -39,9 +40,8 @@ const std::vector<std::string_view>& score_names() {
 void check_score_name(std::string_view name, std::string_view where) {
   const std::vector<std::string> known(score_names().begin(), score_names().end());
   if (std::find(known.begin(), known.end(), name) != known.end()) return;
-  const std::string_view asked = name.substr(0, 64);
-  const std::string near = nearest(asked, known);
-  throw_error(ErrorCode::kValue, "{}: no score is called \"{}\"{}; there are {}", where, asked,
+  const std::string near = nearest(name.substr(0, 64), known);
+  throw_error(ErrorCode::kValue, "{}: no score is called {}{}; there are {}", where, quote(name, 64),
               near.empty() ? "" : "; did you mean " + near + "?", fmt::join(known, ", "));
 }
 

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 
 namespace qkv {
 namespace {
@@ -79,7 +80,7 @@ Isa choose() {
   if (cap == nullptr || *cap == '\0') return best_isa();
   for (Isa isa : {Isa::kRef, Isa::kAvx2, Isa::kAvx512, Isa::kAmx})
     if (name(isa) == cap) return std::min(isa, best_isa());
-  throw_error(ErrorCode::kValue, "QKV_ISA: '{}' is not one of ref, avx2, avx512, amx", cap);
+  throw_error(ErrorCode::kValue, "QKV_ISA: {} is not one of ref, avx2, avx512, amx", quote(cap));
 }
 
 }  // namespace

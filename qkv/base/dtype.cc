@@ -1,6 +1,7 @@
 #include "qkv/base/dtype.h"
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 
 namespace qkv {
 
@@ -35,7 +36,7 @@ std::string_view name(DType dtype) {
 DType dtype_from_name(std::string_view text) {
   for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16, DType::kI32})
     if (name(dtype) == text) return dtype;
-  throw_error(ErrorCode::kValue, "dtype: '{}' is not one of f64, f32, bf16, i32", text);
+  throw_error(ErrorCode::kValue, "dtype: {} is not one of f64, f32, bf16, i32", quote(text));
 }
 
 }  // namespace qkv

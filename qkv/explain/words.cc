@@ -19,11 +19,12 @@ Character first_character(std::string_view text) {
   return bytes > 0 ? Character{code, static_cast<size_t>(bytes)} : Character{-1, 1};
 }
 
-int32_t last_character(std::string_view text) {
+Character last_character(std::string_view text) {
   size_t at = text.size();
   while (at > 0 && (static_cast<unsigned char>(text[--at]) & 0xC0) == 0x80) {
   }
-  return at < text.size() ? first_character(text.substr(at)).code : -1;
+  const Character c = first_character(text.substr(at));
+  return at + c.bytes == text.size() ? c : Character{-1, 1};
 }
 
 bool is_blank(int32_t code) {
@@ -45,7 +46,11 @@ std::string_view without_blanks(std::string_view text) {
     if (!is_blank(c.code)) break;
     text.remove_prefix(c.bytes);
   }
-  while (!text.empty() && is_blank(static_cast<unsigned char>(text.back()))) text.remove_suffix(1);
+  while (!text.empty()) {
+    const Character c = last_character(text);
+    if (!is_blank(c.code)) break;
+    text.remove_suffix(c.bytes);
+  }
   return text;
 }
 
@@ -64,7 +69,7 @@ Words group_words(std::span<const std::string> pieces, WordRule rule) {
     const int32_t first = first_character(bare).code;
     begins = begins || bare.data() != piece.data();
     if (rule == WordRule::kPunctuation && !begins) {
-      const int32_t before = last_character(out.words.back());
+      const int32_t before = last_character(out.words.back()).code;
       begins = is_punctuation(first) || is_punctuation(before) || is_wide(first) ||
                (is_wide(before) && first >= 0);
     }

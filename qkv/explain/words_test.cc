@@ -40,6 +40,15 @@ TEST(GroupWords, BlanksAloneAreNoWordAndEndOne) {
   EXPECT_TRUE(group_words({}).words.empty());
 }
 
+// The last byte of à, Р and 砠 is A0, which is a blank as a character and not as a byte.
+TEST(GroupWords, ALastByteIsNoCharacter) {
+  EXPECT_EQ(group_words(Strings{"voilà", " НАТО Р", "砠", " b ", "c"}).words,
+            (Strings{"voilà", "НАТО Р砠", "b", "c"}));
+  const Words w = group_words(Strings{" voil", "\xC3", "\xA0", " b"});
+  EXPECT_EQ(w.words, (Strings{"voilà", "b"}));
+  EXPECT_EQ(w.word_of, (Ids{0, 0, 0, 1}));
+}
+
 TEST(Printable, NothingCanControlTheTerminal) {
   EXPECT_EQ(printable("a\x1b[31mb\n\x7f"), "a\uFFFD[31mb\uFFFD\uFFFD");
   EXPECT_EQ(printable("x\u202Ey\u200Bz"), "xyz");  // a right-to-left override, a space of no width

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/file.h"
 
 namespace qkv::io {
@@ -43,6 +44,7 @@ auto attempt(FileStep step, Call call) {
 }
 
 constexpr std::string_view kMark = ".tmp-", kAside = ".moved-aside";
+constexpr int64_t kPathInMessage = 4096;
 
 // <path>.tmp-<pid>-<n>, never the same twice in a process.
 std::string temporary_of(const std::string& path) {
@@ -53,6 +55,23 @@ std::string temporary_of(const std::string& path) {
 std::string folder_of(const std::string& path) {
   const auto folder = std::filesystem::path(path).parent_path().string();
   return folder.empty() ? "." : folder;
+}
+
+// The file that a writer of `path` replaces: `path`, or what a symbolic link there points to. Never something
+// that is no file.
+std::string target_of(const std::string& path) {
+  struct stat there {};
+  const bool exists = ::stat(path.c_str(), &there) == 0;
+  if (exists && S_ISDIR(there.st_mode)) throw_io_error("writing", path, EISDIR);
+  QKV_CHECK(!exists || S_ISREG(there.st_mode), kIo,
+            "writing {}: it is a device, a pipe or a socket; the name of a file is needed here",
+            escape(path, kPathInMessage));
+  std::error_code error;
+  if (!std::filesystem::is_symlink(path, error)) return path;
+  const std::string target = std::filesystem::canonical(path, error).string();
+  QKV_CHECK(!error, kIo, "writing {}: it is a link to nothing; remove it, or make what it points to",
+            escape(path, kPathInMessage));
+  return target;
 }
 
 // The process in "name.tmp-<pid>-<n>", nullopt for any other name.
@@ -86,12 +105,12 @@ bool FileFault::strikes(FileStep step, int* error_number) {
 }
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
-  if (is_directory(path_)) throw_io_error("writing", path_, EISDIR);
+  target_ = target_of(path_);
   struct stat old {};
-  const bool replaces = ::stat(path_.c_str(), &old) == 0 && S_ISREG(old.st_mode);
+  const bool replaces = ::stat(target_.c_str(), &old) == 0;
 
   do {
-    temporary_ = temporary_of(path_);
+    temporary_ = temporary_of(target_);
     fd_ = attempt(FileStep::kOpen,
                   [&] { return ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
   } while (fd_ < 0 && errno == EEXIST);
@@ -141,10 +160,10 @@ void AtomicFile::commit() {
   const int closed = ::close(std::exchange(fd_, -1));
   if (refused) errno = error_number;
   if ((closed != 0 || refused) && errno != EINTR) fail("writing (close)");
-  if (attempt(FileStep::kRename, [&] { return ::rename(temporary_.c_str(), path_.c_str()); }) != 0)
+  if (attempt(FileStep::kRename, [&] { return ::rename(temporary_.c_str(), target_.c_str()); }) != 0)
     fail("replacing");
   temporary_.clear();
-  sync_folder(folder_of(path_));
+  sync_folder(folder_of(target_));
 }
 
 StagedFolder::StagedFolder(std::string path) : path_(std::move(path)) {

@@ -29,7 +29,8 @@ void write_file_atomically(const std::string& path, std::string_view contents);
 ///
 /// The temporary is called <path>.tmp-<pid>-<n>. A process killed in between leaves it behind, and
 /// remove_abandoned_temporaries takes it away. An existing file's permission bits are kept. A symbolic link
-/// at `path` is replaced, not followed.
+/// to a file stays: its target is replaced, and the temporary lies beside that. What exists and is no file (a
+/// device, a pipe, a folder, a link to nothing) is refused: renaming over it would destroy it.
 ///
 /// Throws Error kIo naming the file and the reason (no space left on device, ...).
 class AtomicFile {
@@ -44,8 +45,8 @@ class AtomicFile {
   void commit();
 
  private:
-  void drop() noexcept;  // closes and removes the temporary
-  std::string path_, temporary_;
+  void drop() noexcept;                    // closes and removes the temporary
+  std::string path_, target_, temporary_;  // as given; what is replaced; what is written
   int fd_ = -1;
 };
 

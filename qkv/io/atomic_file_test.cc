@@ -67,6 +67,37 @@ TEST(AtomicFile, KeepsThePermissionsOfTheOldFile) {
   EXPECT_EQ(info.st_mode & 0777, 0640u);
 }
 
+TEST(AtomicFile, ALinkStaysAndItsTargetIsReplaced) {
+  TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "elsewhere");
+  put(folder / "elsewhere/x", "old");
+  std::filesystem::create_symlink("elsewhere/x", folder / "link");
+  {
+    AtomicFile file(folder / "link");
+    EXPECT_EQ(folder.names(), (Names{"elsewhere", "link"})) << "the temporary lies beside the target";
+    file.write("new");
+    file.commit();
+  }
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+  EXPECT_EQ(get(folder / "elsewhere/x"), "new");
+  std::filesystem::create_symlink("nowhere", folder / "broken");
+  EXPECT_ERROR(kIo, folder / "broken: it is a link to nothing", AtomicFile(folder / "broken"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "broken"));
+}
+
+// /dev/null itself would not survive a test that fails, so: a pipe, and a link to the device.
+TEST(AtomicFile, RefusesWhatIsNoFile) {
+  TemporaryFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0666), 0);
+  std::filesystem::create_symlink("/dev/null", folder / "device");
+  for (const char* name : {"pipe", "device"})
+    EXPECT_ERROR(kIo, std::string(name) + ": it is a device, a pipe or a socket",
+                 write_file_atomically(folder / name, "new"));
+  EXPECT_TRUE(std::filesystem::is_fifo(folder / "pipe"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "device"));
+  EXPECT_EQ(folder.names(), (Names{"device", "pipe"}));
+}
+
 struct Failure {
   FileStep step;
   int64_t nth;

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/file.h"
 #include "qkv/io/json_events.h"
-#include "qkv/io/quote.h"
 
 namespace qkv::io {
 namespace {

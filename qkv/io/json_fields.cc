@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/json.h"
-#include "qkv/io/quote.h"
 
 namespace qkv::io {
 namespace {

@@ -5,9 +5,9 @@
 #include <filesystem>
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
-#include "qkv/io/quote.h"
 #include "qkv/io/sha256.h"
 
 namespace qkv::io {

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "qkv/base/error.h"
-#include "qkv/io/quote.h"
+#include "qkv/base/quote.h"
 
 namespace qkv::io {
 namespace {

@@ -8,9 +8,9 @@
 #include <utility>
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/bounded_reader.h"
 #include "qkv/io/json_events.h"
-#include "qkv/io/quote.h"
 #include "qkv/io/safetensors.h"
 
 namespace qkv::io {

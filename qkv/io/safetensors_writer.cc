@@ -6,9 +6,9 @@
 
 #include "qkv/base/checked.h"
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/atomic_file.h"
 #include "qkv/io/json.h"
-#include "qkv/io/quote.h"
 #include "qkv/io/safetensors.h"
 
 namespace qkv::io {

@@ -2,6 +2,7 @@
 
 #include "qkv/attention/scores.h"
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/nn/activation.h"
 
 namespace qkv {
@@ -114,8 +115,8 @@ TransformerConfig transformer_config_from_json(const io::Json& json, const std::
   TransformerConfig c;
   const std::string type = get_string(json, "model_type", where);
   QKV_CHECK(type == "marian" || type == "pegasus" || type == "qkv_transformer", kUnsupported,
-            "{}: model_type '{}' is not an encoder-decoder that qkv knows (marian, pegasus, qkv_transformer)",
-            where, type);
+            "{}: model_type {} is not an encoder-decoder that qkv knows (marian, pegasus, qkv_transformer)",
+            where, quote(type));
   QKV_CHECK(get_bool_or(json, "scale_embedding", true, where), kUnsupported,
             "{}: scale_embedding false is not supported", where);
   QKV_CHECK(!get_bool_or(json, "normalize_embedding", false, where), kUnsupported,

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "qkv/base/quote.h"
 #include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
 #include "qkv/io/safetensors.h"
@@ -40,12 +41,19 @@ void save_transformer(const Transformer& model, const std::string& dir, DType dt
   io::write_file_atomically(dir + "/config.json", io::dump_json(config, 2) + "\n");
 }
 
-std::unique_ptr<Transformer> load_transformer(const std::string& dir) {
+TransformerConfig load_transformer_config(const std::string& dir) {
   QKV_CHECK(io::is_directory(dir), kIo,
-            "{}: {}; a model is a directory with config.json, model.safetensors and tokenizer.json", dir,
-            io::exists(dir) ? "not a directory" : "no such directory");
+            "{}: {}; a model is a directory with config.json, model.safetensors and tokenizer.json",
+            escape(dir, 4096), io::exists(dir) ? "not a directory" : "no such directory");
   const std::string config_path = dir + "/config.json";
-  const TransformerConfig config = transformer_config_from_json(io::read_json(config_path), config_path);
+  return transformer_config_from_json(io::read_json(config_path), config_path);
+}
+
+std::unique_ptr<Transformer> load_transformer(const std::string& dir) {
+  return load_transformer(dir, load_transformer_config(dir));
+}
+
+std::unique_ptr<Transformer> load_transformer(const std::string& dir, const TransformerConfig& config) {
   const auto file = io::SafetensorsFile::open(dir + "/model.safetensors");
 
   std::set<std::string> used;
@@ -62,7 +70,8 @@ std::unique_ptr<Transformer> load_transformer(const std::string& dir) {
   auto model = std::make_unique<Transformer>(config, read);
   for (const io::SafetensorsTensor& t : file.tensors())
     QKV_CHECK(used.contains(t.name) || known_extras().contains(t.name), kFormat,
-              "{}: tensor {} has no place in the model that config.json describes", file.path(), t.name);
+              "{}: tensor {} has no place in the model that config.json describes", escape(file.path(), 4096),
+              quote(t.name));
   return model;
 }
 

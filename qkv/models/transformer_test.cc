@@ -10,6 +10,7 @@
 #include "qkv/autograd/gradcheck.h"
 #include "qkv/autograd/ops/cross_entropy.h"
 #include "qkv/base/parallel.h"
+#include "qkv/io/safetensors.h"
 #include "qkv/models/transformer_files.h"
 
 namespace qkv {
@@ -190,9 +191,26 @@ TEST_F(TransformerFiles, DamagedAndMismatchedPartsAreNamed) {
   std::ofstream(config) << io::dump_json(to_json(other));
   EXPECT_NE(message(load).find("has no place in the model"), std::string::npos) << message(load);
   std::ofstream(config) << "{\"model_type\": \"bert\"}";
-  EXPECT_NE(message(load).find("model_type 'bert'"), std::string::npos) << message(load);
+  EXPECT_NE(message(load).find("model_type \"bert\""), std::string::npos) << message(load);
+
+  // A name from a file cannot speak to the terminal.
+  std::ofstream(config) << R"({"model_type": "\u001b[2J\nall is well"})";
+  EXPECT_NE(message(load).find(R"(model_type "\u001b[2J\nall is well")"), std::string::npos) << message(load);
+  other = tiny();
+  other.cross_attention = "\x1b[2J\n";
+  EXPECT_NE(message([&] { other.validate("x"); }).find(R"(called "\u001b[2J\n")"), std::string::npos);
 
   std::ofstream(config) << io::dump_json(to_json(tiny()));
+  {
+    const auto file = io::SafetensorsFile::open(weights);
+    std::vector<io::SafetensorsTensor> more(file.tensors().begin(), file.tensors().end());
+    more.push_back({.name = "\x1b[2J\n", .dtype = "U8", .shape = {0}, .data = {}});
+    io::write_safetensors(dir_ / "more", more, {});
+    std::filesystem::rename(weights, dir_ / "kept");
+    std::filesystem::rename(dir_ / "more", weights);
+    EXPECT_NE(message(load).find(R"(tensor "\u001b[2J\n" has no place)"), std::string::npos) << message(load);
+    std::filesystem::rename(dir_ / "kept", weights);
+  }
   std::filesystem::resize_file(weights, std::filesystem::file_size(weights) - 5);
   EXPECT_NE(message(load).find("model.safetensors"), std::string::npos) << message(load);
   std::filesystem::remove(weights);

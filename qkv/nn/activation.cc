@@ -1,6 +1,7 @@
 #include "qkv/nn/activation.h"
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 
 namespace qkv {
 
@@ -13,7 +14,7 @@ Activation activation_from_name(std::string_view name, std::string_view where) {
   if (name == "swish" || name == "silu") return Activation::kSilu;
   if (name == "tanh") return Activation::kTanh;
   throw_error(ErrorCode::kUnsupported,
-              "{}: activation '{}' is not one of relu, gelu, gelu_new, swish, silu, tanh", where, name);
+              "{}: activation {} is not one of relu, gelu, gelu_new, swish, silu, tanh", where, quote(name));
 }
 
 std::string activation_name(Activation activation) {

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "qkv/base/quote.h"
 #include "qkv/scores/ngrams.h"
 #include "qkv/scores/python_text.h"
 
@@ -47,7 +48,7 @@ BleuSmoothing parse_bleu_smoothing(std::string_view name) {
     if (name == text) return value;
     names.emplace_back(text);
   }
-  throw_error(ErrorCode::kValue, "bleu: unknown smoothing \"{}\"; there is {}", name.substr(0, 40),
+  throw_error(ErrorCode::kValue, "bleu: unknown smoothing {}; there is {}", quote(name, 40),
               fmt::join(names, ", "));
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/scores/python_text.h"
 #include "qkv/text/utf8.h"
 
@@ -248,7 +249,7 @@ BleuTokenizer parse_bleu_tokenizer(std::string_view name) {
         "that is tokenised already: none)",
         name, fmt::join(bleu_tokenizer_names(), ", "));
   }
-  throw_error(ErrorCode::kValue, "bleu: unknown tokenisation \"{}\"; there is {}", name.substr(0, 40),
+  throw_error(ErrorCode::kValue, "bleu: unknown tokenisation {}; there is {}", quote(name, 40),
               fmt::join(bleu_tokenizer_names(), ", "));
 }
 

@@ -10,9 +10,9 @@ namespace qkv {
 namespace {
 
 void check_fit(const Tokenizer& tokenizer, int64_t rows, int32_t eos, const std::string& path) {
-  QKV_CHECK(tokenizer.vocab_size() <= rows, kFormat,
+  QKV_CHECK(tokenizer.max_emitted_id() < rows, kFormat,
             "{}: has ids up to {}, but the model's embedding has {} rows; are they of one model?", path,
-            tokenizer.vocab_size() - 1, rows);
+            tokenizer.max_emitted_id(), rows);
   QKV_CHECK(tokenizer.is_special(eos), kFormat,
             "{}: id {}, config.json's eos_token_id, is not a special token here; are they of one model?",
             path, eos);
@@ -61,8 +61,8 @@ std::string resolve_model_directory(const std::string& dir) {
 TranslationModel TranslationModel::load(const std::string& given) {
   const std::string dir = resolve_model_directory(given);
   TranslationModel model;
-  model.transformer = load_transformer(dir);
-  const TransformerConfig& config = model.transformer->config();
+  // The weights last: what does not fit is seen before they take time and memory.
+  const TransformerConfig config = load_transformer_config(dir);
   const std::string source_path = dir + "/tokenizer.json", target_path = dir + "/target_tokenizer.json";
   model.source_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(source_path));
   check_fit(*model.source_tokenizer, config.source_vocab(), config.eos_id, source_path);
@@ -72,6 +72,7 @@ TranslationModel TranslationModel::load(const std::string& given) {
     model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(target_path));
     check_fit(*model.target_tokenizer, config.target_vocab(), config.eos_id, target_path);
   }
+  model.transformer = load_transformer(dir, config);
   return model;
 }
 

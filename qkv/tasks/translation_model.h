@@ -15,8 +15,8 @@ struct TranslationModel {
       target_tokenizer;  // the same object when the vocabulary is joint
 
   /// A model directory, or a run directory of `qkv train translate`, of which the weights chosen on
-  /// validation are taken. Errors: kIo, kFormat, kUnsupported; parts that do not fit each other (a vocabulary
-  /// with more entries than the embedding has rows) are named.
+  /// validation are taken. Errors: kIo, kFormat, kUnsupported; parts that do not fit each other (a tokenizer
+  /// that gives ids for which the embedding has no row) are named, before any weight is read.
   static TranslationModel load(const std::string& dir);
   /// config.json, model.safetensors, tokenizer.json (and target_tokenizer.json for separate vocabularies);
   /// for a public architecture also tokenizer_config.json and generation_config.json, which qkv does not

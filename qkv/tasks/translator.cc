@@ -32,10 +32,11 @@ Translator::Translator(TranslationModel model, const TranslateOptions& options)
   options_.search.start_id = config.start_id;
   options_.search.eos_id = config.eos_id;
   options_.search.pad_id = config.pad_id;
-  // A token that ends a line would move every later line away from its source; <unk> says nothing.
+  // A token that ends a line would move every later line away from its source; <unk> says nothing, and so
+  // does an id without a piece: a gap in the vocabulary, or a row that pads the embedding.
   const Tokenizer& target = *model_.target_tokenizer;
-  for (int32_t id = 0; id < static_cast<int32_t>(target.vocab_size()); ++id)
-    if (const std::string text = target.piece_text(id); text.find_first_of("\n\r") != std::string::npos)
+  for (int32_t id = 0; id < static_cast<int32_t>(config.target_vocab()); ++id)
+    if (!target.has_piece(id) || target.piece_text(id).find_first_of("\n\r") != std::string::npos)
       options_.search.banned_ids.push_back(id);
   if (const auto unknown = target.id_of("<unk>")) options_.search.banned_ids.push_back(*unknown);
   options_.search.max_length = std::min(options_.search.max_length, config.max_len);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "qkv/base/testing.h"
+#include "qkv/io/json.h"
 #include "qkv/tasks/toy_model.h"
 
 namespace qkv {
@@ -92,6 +93,25 @@ TEST(Translator, NeverWritesALineEndNorAnUnknownWord) {
     EXPECT_EQ(t.text().find_first_of("\r\n"), std::string::npos);
     for (int32_t id : t.n_best[0].hypothesis.text_ids()) EXPECT_FALSE(tokenizer.is_special(id)) << id;
   }
+}
+
+// A gap in the vocabulary and rows that pad the embedding, of a model that would write nothing else.
+TEST(Translator, NeverWritesAnIdWithoutAPiece) {
+  const TranslationModel whole = test::toy_model();
+  io::Json json = io::parse_json(whole.target_tokenizer->to_json(), "toy");
+  const int32_t gap = *whole.target_tokenizer->id_of("a");
+  json["model"]["vocab"].erase("a");
+  TransformerConfig config = whole.transformer->config();
+  const int32_t rows = static_cast<int32_t>(config.vocab_size);
+  config.vocab_size += 5;
+  const auto tokenizer = std::make_shared<Tokenizer>(Tokenizer::from_json(io::dump_json(json), "toy"));
+  const TranslationModel model{std::make_shared<Transformer>(config, 5), tokenizer, tokenizer};
+  const ParameterPtr bias = model.transformer->parameters().find("final_logits_bias");
+  for (int32_t id : {gap, rows, rows + 4}) bias->value().data<float>()[id] = 100;
+  const Translator translator(model, options());
+  for (const Translation& t : translator.translate({"b", "b c"}))
+    for (const Translation::Candidate& c : t.n_best)
+      for (int32_t id : c.hypothesis.ids) EXPECT_TRUE(tokenizer->has_piece(id)) << id;
 }
 
 TEST(Translator, RefusesTextThatIsNoText) {

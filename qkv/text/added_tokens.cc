@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "qkv/base/error.h"
-#include "qkv/io/quote.h"
+#include "qkv/base/quote.h"
 #include "qkv/text/unicode.h"
 #include "qkv/text/utf8.h"
 
@@ -87,7 +87,7 @@ AddedTokens AddedTokens::from_json(const io::Json& json, const Vocab& vocab,
   for (const io::Json& one : json) {
     AddedToken token;
     token.content = io::get_string(one, "content", where);
-    const std::string what = where + ": " + io::quote(token.content);
+    const std::string what = where + ": " + quote(token.content);
     // Not obeyed, but it still has to be an id.
     if (one.contains("id")) io::get_int(one, "id", 0, std::numeric_limits<uint32_t>::max(), what);
     token.single_word = io::get_bool_or(one, "single_word", false, what);

@@ -6,8 +6,8 @@
 #include <unordered_set>
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/json.h"
-#include "qkv/io/quote.h"
 #include "qkv/text/bpe_learner.h"
 #include "qkv/text/byte_alphabet.h"
 #include "qkv/text/utf8.h"
@@ -35,16 +35,16 @@ void check(const BpeTrainerOptions& options) {
   std::set<std::string> seen;
   for (const std::string& token : options.special_tokens) {
     QKV_CHECK(!token.empty() && !utf8::first_invalid(token), kValue,
-              "tokenizer training: special token {} needs to be UTF-8 and not empty", io::quote(token));
+              "tokenizer training: special token {} needs to be UTF-8 and not empty", quote(token));
     QKV_CHECK(
         utf8::length(token) > 1, kValue,
         "tokenizer training: special token {} is one character, which text may have too; needs to be longer",
-        io::quote(token));
+        quote(token));
     QKV_CHECK(seen.insert(token).second, kValue, "tokenizer training: special token {} is given twice",
-              io::quote(token));
+              quote(token));
   }
   QKV_CHECK(options.end_token.empty() || is_special(options, options.end_token), kValue,
-            "tokenizer training: end_token {} is not among the special tokens", io::quote(options.end_token));
+            "tokenizer training: end_token {} is not among the special tokens", quote(options.end_token));
 }
 
 Json sequence_or_one(const char* key, Json parts) {

@@ -15,7 +15,7 @@ Pattern Pattern::from_json(const io::Json& json, const std::string& where) {
   } else {
     throw_error(ErrorCode::kFormat,
                 "{}: \"pattern\": needs {{\"String\": ...}} or {{\"Regex\": ...}}, got {}", where,
-                io::escape(io::dump_json(json)));
+                escape(io::dump_json(json)));
   }
   return out;
 }
@@ -36,7 +36,7 @@ void Pattern::find_all(std::string_view text, std::vector<Span>& out) const {
 std::string get_character(const io::Json& json, std::string_view key, const std::string& where) {
   const std::string out = io::get_string(json, key, where);
   QKV_CHECK(utf8::length(out) == 1, kFormat, "{}: \"{}\": needs one character, got {}", where, key,
-            io::quote(out));
+            quote(out));
   return out;
 }
 

@@ -7,7 +7,7 @@
 #include <chrono>
 
 #include "qkv/base/error.h"
-#include "qkv/io/quote.h"
+#include "qkv/base/quote.h"
 #include "qkv/text/utf8.h"
 
 namespace qkv::text {
@@ -113,8 +113,8 @@ class Translator {
 
   [[noreturn]] void refuse(const char* what) const {
     throw_error(ErrorCode::kUnsupported,
-                "{}: regular expression {}: uses {} at byte {}, which qkv cannot match", where_,
-                io::quote(in_), what, i_);
+                "{}: regular expression {}: uses {} at byte {}, which qkv cannot match", where_, quote(in_),
+                what, i_);
   }
 
   std::string_view in_;
@@ -175,7 +175,7 @@ Regex::Regex(std::string pattern, const std::string& where)
       reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
       PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT, &error, &at,
       context.get());
-  QKV_CHECK(code_->code, kFormat, "{}: regular expression {}: {} at byte {}", where, io::quote(pattern_),
+  QKV_CHECK(code_->code, kFormat, "{}: regular expression {}: {} at byte {}", where, quote(pattern_),
             message_of(error), at);
   pcre2_jit_compile(code_->code, PCRE2_JIT_COMPLETE);  // where it cannot, matching is slower, not different
 }
@@ -207,7 +207,7 @@ void Regex::find_all(std::string_view text, std::vector<Span>& out) const {
       start = next_character(last);
     } else if (found < 0) {
       throw_error(ErrorCode::kValue, "regular expression {}: gives up on a text of {} bytes at byte {}: {}",
-                  io::quote(pattern_), text.size(), start, message_of(found));
+                  quote(pattern_), text.size(), start, message_of(found));
     } else {
       const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(workspace.data);
       const size_t begin = ends[0], end = ends[1];
@@ -222,7 +222,7 @@ void Regex::find_all(std::string_view text, std::vector<Span>& out) const {
     }
     QKV_CHECK(!deadline.passed(), kValue,
               "regular expression {}: takes too long on a text of {} bytes (stopped at byte {})",
-              io::quote(pattern_), text.size(), start);
+              quote(pattern_), text.size(), start);
   }
 }
 

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/json.h"
-#include "qkv/io/quote.h"
 
 namespace qkv::text {
 
@@ -33,7 +33,7 @@ std::unique_ptr<const Part> make_part(std::span<const Maker<Part>> makers, const
     if (maker.type == type) return maker.make(json, where + ": " + type);
     known.push_back(maker.type);
   }
-  throw_error(ErrorCode::kUnsupported, "{}: unknown type {}; qkv knows {}", where, io::quote(type),
+  throw_error(ErrorCode::kUnsupported, "{}: unknown type {}; qkv knows {}", where, quote(type),
               fmt::join(known, ", "));
 }
 

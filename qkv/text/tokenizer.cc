@@ -3,9 +3,9 @@
 #include <limits>
 
 #include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
-#include "qkv/io/quote.h"
 #include "qkv/text/added_tokens.h"
 #include "qkv/text/decoders/decoder.h"
 #include "qkv/text/models/model.h"
@@ -164,6 +164,12 @@ int64_t Tokenizer::vocab_size() const {
   return std::max(parts_->model->vocab().max_id(), parts_->added.max_id()) + 1;
 }
 
+int64_t Tokenizer::max_emitted_id() const {
+  return std::max(vocab_size() - 1, parts_->post_processor ? parts_->post_processor->max_id() : -1);
+}
+
+bool Tokenizer::has_piece(int32_t id) const { return parts_->piece(id) != nullptr; }
+
 std::string_view Tokenizer::piece(int32_t id) const {
   const std::string* piece = parts_->piece(id);
   QKV_CHECK(piece, kValue, "tokenizer: no piece has the id {}; the vocabulary ends at {}", id,
@@ -172,7 +178,9 @@ std::string_view Tokenizer::piece(int32_t id) const {
 }
 
 std::string Tokenizer::piece_text(int32_t id) const {
-  std::string out(piece(id));
+  const std::string* piece = parts_->piece(id);
+  if (!piece) return "";
+  std::string out = *piece;
   return parts_->decoder ? parts_->decoder->piece_text(std::move(out)) : out;
 }
 
@@ -189,8 +197,7 @@ bool Tokenizer::is_special(int32_t id) const {
 Tokenizer Tokenizer::from_json(std::string_view text, const std::string& where) {
   const io::Json json = io::parse_json(text, where);
   const std::string version = io::get_string_or(json, "version", "1.0", where);
-  QKV_CHECK(version == "1.0", kUnsupported, "{}: \"version\": needs \"1.0\", got {}", where,
-            io::quote(version));
+  QKV_CHECK(version == "1.0", kUnsupported, "{}: \"version\": needs \"1.0\", got {}", where, quote(version));
 
   auto parts = std::make_shared<Parts>();
   const auto given = [&](const char* key) { return io::has(json, key, where); };

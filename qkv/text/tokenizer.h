@@ -69,13 +69,21 @@ class Tokenizer {
   /// (models pad their embeddings) has no text. Bytes that do not form UTF-8 become U+FFFD.
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = true) const;
 
-  /// One more than the largest id: the rows that an embedding needs.
+  /// One more than the largest id of a piece.
   int64_t vocab_size() const;
 
-  /// The token as it stands in the file, escapes and all ("Ġlow"). Error kValue outside the vocabulary.
+  /// The largest id that encode() can give, the post-processor's included, which need no piece: what an
+  /// embedding needs to have a row for.
+  int64_t max_emitted_id() const;
+
+  /// Whether a token has this id. There may be gaps below vocab_size().
+  bool has_piece(int32_t id) const;
+
+  /// The token as it stands in the file, escapes and all ("Ġlow"). Error kValue where none has this id.
   std::string_view piece(int32_t id) const;
 
-  /// The bytes that a token stands for inside a text (" low"); not always whole UTF-8 characters.
+  /// The bytes that a token stands for inside a text (" low"); not always whole UTF-8 characters. ""
+  /// where none has this id.
   std::string piece_text(int32_t id) const;
 
   std::optional<int32_t> id_of(std::string_view piece) const;

@@ -55,6 +55,37 @@ TEST(Tokenizer, RunsItsStepsInOrder) {
   EXPECT_THROW(t.piece(11), Error);
 }
 
+// Id 3 is left out, and the post-processor gives one that has no piece.
+TEST(Tokenizer, AnIdWithoutAPieceHasNoText) {
+  Json json = small();
+  json["model"]["vocab"].erase("b");
+  json["model"]["vocab"].erase("ab");
+  json["model"]["merges"] = Json::array();
+  const Tokenizer t = make(json);
+  EXPECT_EQ(t.vocab_size(), 11);
+  for (const int32_t id : {3, 6, 11, -1, 2000000000}) {
+    EXPECT_FALSE(t.has_piece(id)) << id;
+    EXPECT_EQ(t.piece_text(id), "") << id;
+    EXPECT_THROW(t.piece(id), Error) << id;
+  }
+  EXPECT_TRUE(t.has_piece(2));
+  EXPECT_TRUE(t.has_piece(0)) << "an added token";
+}
+
+TEST(Tokenizer, TheLargestIdItGivesCountsThePostProcessor) {
+  EXPECT_EQ(make(small()).max_emitted_id(), 10);
+  for (const char* token : {"<s>", "</s>"}) {
+    Json json = small();
+    json["post_processor"]["special_tokens"][token]["ids"] = {1, 2000000000};
+    EXPECT_EQ(make(json).max_emitted_id(), 2000000000) << token;
+    json["post_processor"] = {{"type", "Sequence"}, {"processors", {json["post_processor"]}}};
+    EXPECT_EQ(make(json).max_emitted_id(), 2000000000) << token << " in a Sequence";
+  }
+  Json none = small();
+  none["post_processor"] = nullptr;
+  EXPECT_EQ(make(none).max_emitted_id(), 10);
+}
+
 TEST(Tokenizer, UserTextIsNeverReadAsControlTokensUnlessAsked) {
   const Tokenizer t = make(small());
   EXPECT_EQ(t.encode("a</s>", false), (Ids{2, 7, 9, 10, 8}));

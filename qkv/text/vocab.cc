@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "qkv/base/error.h"
-#include "qkv/io/quote.h"
+#include "qkv/base/quote.h"
 
 namespace qkv::text {
 
@@ -15,9 +15,9 @@ Vocab Vocab::from_json(const io::Json& json, const std::string& where) {
   for (const auto& [piece, id] : json.items()) {
     // The number is looked at here and not by as_int, whose message would be made 100,000 times for nothing.
     QKV_CHECK(id.is_number_integer(), kFormat, "{}: the id of {} needs to be an integer, got {}", where,
-              io::quote(piece), io::escape(io::dump_json(id)));
+              quote(piece), escape(io::dump_json(id)));
     QKV_CHECK(!id.is_number_unsigned() || id.get<uint64_t>() <= std::numeric_limits<int32_t>::max(), kFormat,
-              "{}: the id of {}, {}, is not in 0..2147483647", where, io::quote(piece), id.get<uint64_t>());
+              "{}: the id of {}, {}, is not in 0..2147483647", where, quote(piece), id.get<uint64_t>());
     out.add(piece, id.get<int64_t>(), where);
   }
   return out;
@@ -31,11 +31,10 @@ io::Json Vocab::to_json() const {
 
 void Vocab::add(std::string_view piece, int64_t id, const std::string& where) {
   QKV_CHECK(id >= 0 && id <= std::numeric_limits<int32_t>::max(), kFormat,
-            "{}: the id of {}, {}, is not in 0..2147483647", where, io::quote(piece), id);
-  QKV_CHECK(!ids_.contains(piece), kFormat, "{}: {} stands in the vocabulary twice", where, io::quote(piece));
+            "{}: the id of {}, {}, is not in 0..2147483647", where, quote(piece), id);
+  QKV_CHECK(!ids_.contains(piece), kFormat, "{}: {} stands in the vocabulary twice", where, quote(piece));
   const auto [it, is_new] = pieces_.try_emplace(static_cast<int32_t>(id), nullptr);
-  QKV_CHECK(is_new, kFormat, "{}: {} and {} share the id {}", where, io::quote(*it->second), io::quote(piece),
-            id);
+  QKV_CHECK(is_new, kFormat, "{}: {} and {} share the id {}", where, quote(*it->second), quote(piece), id);
   storage_.emplace_back(piece);
   it->second = &storage_.back();
   ids_.emplace(storage_.back(), static_cast<int32_t>(id));

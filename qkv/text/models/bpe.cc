@@ -9,7 +9,7 @@
 #include <shared_mutex>
 
 #include "qkv/base/error.h"
-#include "qkv/io/quote.h"
+#include "qkv/base/quote.h"
 #include "qkv/text/models/merge_table.h"
 #include "qkv/text/models/model.h"
 #include "qkv/text/utf8.h"
@@ -93,7 +93,7 @@ Bpe::Bpe(Vocab vocab, const io::Json& merges, BpeOptions options, const std::str
   if (options_.unk_token) {
     unk_id_ = vocab_.id_of(*options_.unk_token);
     QKV_CHECK(unk_id_, kFormat, "{}: \"unk_token\" {} is not in the vocabulary", where,
-              io::quote(*options_.unk_token));
+              quote(*options_.unk_token));
   }
   for (size_t b = 0; b < byte_ids_.size(); ++b)
     byte_ids_[b] = vocab_.id_of(fmt::format("<0x{:02X}>", b)).value_or(-1);
@@ -111,12 +111,11 @@ Bpe::Bpe(Vocab vocab, const io::Json& merges, BpeOptions options, const std::str
       const size_t space = text.find(' ');
       QKV_CHECK(space != std::string_view::npos && text.find(' ', space + 1) == std::string_view::npos,
                 kFormat, "{}: merge {}: needs two pieces with one space between them, got {}", where, rank,
-                io::quote(text));
+                quote(text));
       add_merge(text.substr(0, space), text.substr(space + 1), rank, where);
     } else {
       QKV_CHECK(merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string(),
-                kFormat, "{}: merge {}: needs two pieces, got {}", where, rank,
-                io::escape(io::dump_json(merge)));
+                kFormat, "{}: merge {}: needs two pieces, got {}", where, rank, escape(io::dump_json(merge)));
       add_merge(merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>(), rank, where);
     }
   }
@@ -125,17 +124,17 @@ Bpe::Bpe(Vocab vocab, const io::Json& merges, BpeOptions options, const std::str
 void Bpe::add_merge(std::string_view left, std::string_view right, size_t rank, const std::string& where) {
   const auto known = [&](std::string_view piece) {
     const auto id = vocab_.id_of(piece);
-    QKV_CHECK(id, kFormat, "{}: merge {} ({} + {}): {} is not in the vocabulary", where, rank,
-              io::quote(left), io::quote(right), io::quote(piece));
+    QKV_CHECK(id, kFormat, "{}: merge {} ({} + {}): {} is not in the vocabulary", where, rank, quote(left),
+              quote(right), quote(piece));
     return *id;
   };
   QKV_CHECK(!left.empty() && !right.empty(), kFormat, "{}: merge {}: one of {} and {} is empty", where, rank,
-            io::quote(left), io::quote(right));
+            quote(left), quote(right));
   // The prefix that marks pieces inside a word ("##") vanishes where such a piece is joined to the one
   // before.
   const std::string& prefix = options_.continuing_subword_prefix;
   QKV_CHECK(right.size() >= prefix.size(), kFormat, "{}: merge {}: {} is shorter than the prefix {}", where,
-            rank, io::quote(right), io::quote(prefix));
+            rank, quote(right), quote(prefix));
   const int32_t left_id = known(left), right_id = known(right);
   const int32_t id = known(std::string(left).append(right.substr(prefix.size())));
   merges_.set(left_id, right_id, {static_cast<int32_t>(rank), id});

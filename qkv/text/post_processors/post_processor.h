@@ -16,6 +16,8 @@ class PostProcessor {
   virtual ~PostProcessor() = default;
   /// Puts tokens before and after those of a text of `text_bytes` bytes.
   virtual void apply(std::vector<Token>& tokens, int64_t text_bytes) const = 0;
+  /// The largest id that it puts in, -1 where it puts in none.
+  virtual int64_t max_id() const { return -1; }
   virtual io::Json to_json() const = 0;
 };
 

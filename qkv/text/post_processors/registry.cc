@@ -1,5 +1,7 @@
 #include "qkv/text/registry.h"
 
+#include <algorithm>
+
 #include "qkv/text/post_processors/post_processor.h"
 
 namespace qkv::text {
@@ -11,6 +13,11 @@ class Sequence final : public PostProcessor {
   explicit Sequence(std::vector<PostProcessorPtr> parts) : parts_(std::move(parts)) {}
   void apply(std::vector<Token>& tokens, int64_t text_bytes) const override {
     for (const auto& part : parts_) part->apply(tokens, text_bytes);
+  }
+  int64_t max_id() const override {
+    int64_t max = -1;
+    for (const auto& part : parts_) max = std::max(max, part->max_id());
+    return max;
   }
   io::Json to_json() const override { return {{"type", "Sequence"}, {"processors", parts_to_json(parts_)}}; }
 

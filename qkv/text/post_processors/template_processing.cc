@@ -1,9 +1,10 @@
 // TemplateProcessing: "single": [<s>, A, </s>].
 
+#include <algorithm>
 #include <limits>
 
 #include "qkv/base/error.h"
-#include "qkv/io/quote.h"
+#include "qkv/base/quote.h"
 #include "qkv/text/post_processors/post_processor.h"
 
 namespace qkv::text {
@@ -18,15 +19,15 @@ class TemplateProcessing final : public PostProcessor {
     for (const io::Json& part : io::get_array(json, "single", where)) {
       QKV_CHECK(part.is_object() && part.size() == 1, kFormat,
                 "{}: \"single\": needs {{\"SpecialToken\": ...}} or {{\"Sequence\": ...}}, got {}", where,
-                io::escape(io::dump_json(part)));
+                escape(io::dump_json(part)));
       if (part.contains("Sequence")) {
         const std::string id = io::get_string(io::get_object(part, "Sequence", where), "id", where);
         QKV_CHECK(id == "A" && !after, kFormat, "{}: \"single\": needs the sequence A once, got {}{}", where,
-                  io::quote(id), after ? " besides" : "");
+                  quote(id), after ? " besides" : "");
         after = true;
       } else {
         const std::string token = io::get_string(io::get_object(part, "SpecialToken", where), "id", where);
-        const std::string what = where + ": \"special_tokens\": " + io::quote(token);
+        const std::string what = where + ": \"special_tokens\": " + quote(token);
         QKV_CHECK(specials.contains(token), kFormat, "{} is missing", what);
         for (const io::Json& id : io::get_array(specials[token], "ids", what))
           (after ? after_ : before_)
@@ -42,6 +43,13 @@ class TemplateProcessing final : public PostProcessor {
     for (const int32_t id : before_) before.push_back({id, 0, 0});
     tokens.insert(tokens.begin(), before.begin(), before.end());
     for (const int32_t id : after_) tokens.push_back({id, text_bytes, text_bytes});
+  }
+
+  int64_t max_id() const override {
+    int64_t max = -1;
+    for (const auto* ids : {&before_, &after_})
+      for (const int32_t id : *ids) max = std::max<int64_t>(max, id);
+    return max;
   }
 
   // "pair" and the type ids are kept for others; encode() has one text.

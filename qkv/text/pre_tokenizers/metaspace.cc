@@ -13,7 +13,7 @@ PrependScheme scheme_from(const std::string& text, const std::string& where) {
   if (text == "first") return PrependScheme::kFirst;
   if (text == "never") return PrependScheme::kNever;
   throw_error(ErrorCode::kUnsupported, "{}: \"prepend_scheme\": needs always, first or never, got {}", where,
-              io::quote(text));
+              quote(text));
 }
 
 class Metaspace final : public PreTokenizer {

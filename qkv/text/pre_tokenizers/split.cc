@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "qkv/base/error.h"
-#include "qkv/io/quote.h"
+#include "qkv/base/quote.h"
 #include "qkv/text/pattern.h"
 #include "qkv/text/pre_tokenizers/pre_tokenizer.h"
 #include "qkv/text/unicode.h"
@@ -159,7 +159,7 @@ SplitBehavior split_behavior_from(const std::string& text, const std::string& wh
   throw_error(
       ErrorCode::kUnsupported,
       "{}: \"behavior\": needs Removed, Isolated, Contiguous, MergedWithPrevious or MergedWithNext, got {}",
-      where, io::quote(text));
+      where, quote(text));
 }
 
 const char* name(SplitBehavior behavior) {

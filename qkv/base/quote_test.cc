@@ -1,8 +1,8 @@
-#include "qkv/io/quote.h"
+#include "qkv/base/quote.h"
 
 #include <gtest/gtest.h>
 
-namespace qkv::io {
+namespace qkv {
 namespace {
 
 TEST(Quote, ShowsOrdinaryTextAsItIs) {
@@ -35,4 +35,4 @@ TEST(Quote, CutsLongText) {
 TEST(Escape, LeavesQuotesAlone) { EXPECT_EQ(escape("say \"a\\b\"\n"), "say \"a\\b\"\\n"); }
 
 }  // namespace
-}  // namespace qkv::io
+}  // namespace qkv

@@ -1,8 +1,8 @@
-#include "qkv/io/quote.h"
+#include "qkv/base/quote.h"
 
 #include <fmt/format.h>
 
-namespace qkv::io {
+namespace qkv {
 namespace {
 
 // Length of the UTF-8 character at the front of `text` and its code point, or 0 where the bytes are none.
@@ -70,4 +70,4 @@ std::string quote(std::string_view text, int64_t max_bytes) {
 
 std::string escape(std::string_view text, int64_t max_bytes) { return escape_bytes(text, max_bytes, false); }
 
-}  // namespace qkv::io
+}  // namespace qkv

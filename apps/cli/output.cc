@@ -1,0 +1,90 @@
+#include "apps/cli/output.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <optional>
+#include <utility>
+
+#include "qkv/base/error.h"
+#include "qkv/explain/words.h"
+#include "qkv/io/file.h"
+
+namespace qkv::cli {
+namespace {
+
+// The descriptor that a path stands for. Opened by that name, a file under standard output would be written
+// from its start once more, and AtomicFile would put another one in its place.
+std::optional<int> descriptor_of(std::string_view path) {
+  if (path.empty() || path == "-" || path == "/dev/stdout") return STDOUT_FILENO;
+  if (path == "/dev/stderr") return STDERR_FILENO;
+  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
+    if (!path.starts_with(folder)) continue;
+    int fd = -1;
+    const auto [end, error] = std::from_chars(path.data() + folder.size(), path.data() + path.size(), fd);
+    if (error == std::errc() && end == path.data() + path.size() && fd >= 0) return fd;
+  }
+  return std::nullopt;
+}
+
+bool is_device_or_pipe(const std::string& path) {
+  struct stat there {};
+  return ::stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode);
+}
+
+}  // namespace
+
+Output::Output(const std::string& path) : name_(path) {
+  const std::optional<int> open = descriptor_of(path);
+  if (open == STDOUT_FILENO) {
+    name_ = "standard output";
+    flush_stdout();  // what was printed before comes before
+  }
+  if (open)
+    fd_ = ::fcntl(*open, F_DUPFD_CLOEXEC, 0);
+  else if (is_device_or_pipe(path))
+    fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+  else
+    file_ = std::make_unique<io::AtomicFile>(path);
+  if (!file_ && fd_ < 0) io::throw_io_error("writing", name_, errno);
+}
+
+Output::~Output() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+bool Output::is_terminal() const { return fd_ >= 0 && ::isatty(fd_) != 0; }
+
+std::string Output::shown(std::string text) const { return is_terminal() ? explain::printable(text) : text; }
+
+void Output::write(std::string_view text) {
+  if (file_) return file_->write(text);
+  while (!text.empty()) {
+    const ssize_t done = ::write(fd_, text.data(), text.size());
+    if (done < 0 && errno != EINTR) io::throw_io_error("writing", name_, errno);
+    if (done > 0) text.remove_prefix(static_cast<size_t>(done));
+  }
+}
+
+void Output::commit() {
+  if (file_) return file_->commit();
+  if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) io::throw_io_error("writing", name_, errno);
+}
+
+void flush_stdout() {
+  if (std::fflush(stdout) != 0) io::throw_io_error("writing", "standard output", errno);
+  QKV_CHECK(std::ferror(stdout) == 0, kIo,
+            "writing standard output: not all of it arrived; is the disk full, or the reader gone?");
+}
+
+void write_output(const std::string& path, std::string_view text) {
+  Output output(path);
+  output.write(text);
+  output.commit();
+}
+
+}  // namespace qkv::cli
