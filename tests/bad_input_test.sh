@@ -58,6 +58,19 @@ expect 1 "keep_checkpoints" train --pairs "$T" --keep-checkpoints 0
 # Numbers that explode: seen in the same step, the checkpoint before it intact.
 expect 1 "not both finite" train --pairs "$T" --lr 1e30 --warmup 1 --max-steps 20 --dtype f32
 
+# A call that is refused leaves a run as it was.
+train_in() { "$qkv" train translate --valid-pairs "$V" --pairs "$T" $small --out "$dir/kept" "$@"; }
+train_in > /dev/null 2>&1
+before=$(sha256sum "$dir/kept/config.toml" "$dir/kept/command.txt")
+expect 1 "the model's is" "$qkv" train translate --out "$dir/kept" --resume --d-model 32
+expect 1 "nothing says when to end" "$qkv" train translate --out "$dir/kept" --resume --max-steps 0 --max-epochs 0
+[ "$before" = "$(sha256sum "$dir/kept/config.toml" "$dir/kept/command.txt")" ] || { echo "FAILED: a refused call changed the run"; failures=$((failures + 1)); }
+expect 0 "" "$qkv" train translate --out "$dir/kept" --resume --max-steps 7
+expect 1 "no checkpoint to resume" "$qkv" train translate --pairs "$T" --valid-pairs "$V" --out "$dir/nowhere" --resume
+[ ! -e "$dir/nowhere" ] || { echo "FAILED: a refused call left a folder"; failures=$((failures + 1)); }
+# Numbers that make no sense.
+for flag in "--lr -1" "--beta1 1" "--eps 0" "--clip-norm -5" "--batch-tokens 9223372036854775807" "--average -2" "--dtype f64"; do expect "$([ "$flag" = "--dtype f64" ] && echo 2 || echo 1)" "" train --pairs "$T" $flag; done
+
 # Model directories.
 small="$small --quiet"
 train --pairs "$T" --vocab-size 400 > /dev/null 2>&1
@@ -74,7 +87,7 @@ model; echo '{' > "$dir/m/config.json"; expect 1 "config.json" translate
 model; sed -i 's/"encoder_attention_heads": 2/"encoder_attention_heads": 3/; s/"decoder_attention_heads": 2/"decoder_attention_heads": 3/' "$dir/m/config.json"
 expect 1 "config.json: n_heads (3) does not divide" translate
 # What config.json says takes no memory before model.safetensors agrees.
-model; sed -i 's/_ffn_dim": 16/_ffn_dim": 200000/; s/"max_position_embeddings": 512/"max_position_embeddings": 8/' "$dir/m/config.json"
+model; sed -i 's/_ffn_dim": 16/_ffn_dim": 200000/' "$dir/m/config.json"
 expect 1 "config.json makes it [200000, 16]" translate
 model; printf 'version https://git-lfs.github.com/spec/v1\n' > "$dir/m/model.safetensors"; expect 1 "pointer" translate
 

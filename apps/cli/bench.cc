@@ -18,7 +18,7 @@ struct Flags {
   std::string name, dtype = "auto", shape = "512x768x3072", model, input;
   int64_t beam = 5, batch = 64, reps = 3;
   bool json = false;
-  DType compute() const { return dtype == "auto" ? default_compute_dtype() : dtype_from_name(dtype); }
+  DType compute() const { return compute_dtype_from_name(dtype); }
 };
 
 void bench_gemm(const Flags& f) {

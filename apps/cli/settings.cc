@@ -19,11 +19,25 @@ namespace {
 constexpr int64_t kMaxSettingsBytes = 1 << 20;
 constexpr int kMostBases = 8;
 constexpr int64_t kPathInMessage = 4096;
+constexpr int64_t kMostDots = 100;  // in a line
 
 std::string flag_of(const std::string& key) {
   std::string flag = "--" + key;
   std::replace(flag.begin(), flag.end(), '_', '-');
   return flag;
+}
+
+// The parser recurses once for each part of a dotted key, without a limit.
+void check_dots(const std::string& text, const std::string& path) {
+  int64_t line = 1, dots = 0;
+  for (char c : text) {
+    if (c == '\n') {
+      ++line;
+      dots = 0;
+    }
+    QKV_CHECK(c != '.' || ++dots <= kMostDots, kFormat, "{}: line {}: more than {} dots", path, line,
+              kMostDots);
+  }
 }
 
 template <class T>
@@ -101,9 +115,11 @@ void Settings::load_file(const std::string& path, int depth) {
   const std::string where = escape(path, kPathInMessage);  // a base is named by a file
   QKV_CHECK(depth < kMostBases, kFormat,
             "{}: more than {} files build on one another; does one name itself as base?", where, kMostBases);
+  const std::string text = io::read_file(path, kMaxSettingsBytes);
+  check_dots(text, where);
   toml::table file;
   try {
-    file = toml::parse(io::read_file(path, kMaxSettingsBytes), path);
+    file = toml::parse(text, path);
   } catch (const toml::parse_error& e) {
     throw_error(ErrorCode::kFormat, "{}: line {}: {}", where, e.source().begin.line, escape(e.description()));
   }

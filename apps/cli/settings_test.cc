@@ -76,6 +76,9 @@ TEST_F(SettingsFile, WrongOnesAreNamed) {
                load("[training]\nsteps = \"\\u001b[2J\\nqkv: fine\"\n"));
   EXPECT_ERROR(kFormat, R"(called training.\u001b[2J)", load("[training]\n\"\\u001b[2J\" = 1\n"));
   EXPECT_ERROR(kFormat, R"('\u001b[2J' stands outside)", load("\"\\u001b[2J\" = 1\n"));
+  std::string deep = "[training.a";
+  for (int i = 0; i < 50000; ++i) deep += ".a";
+  EXPECT_ERROR(kFormat, "line 1: more than 100 dots", load(deep + "]\n"));
   EXPECT_ERROR(kIo, "missing.toml", load("base = \"missing.toml\"\n"));
 }
 

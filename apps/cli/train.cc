@@ -27,6 +27,23 @@ void on_signal(int signal) {
   }
 }
 
+// Progress for a person, and the run's own record of what it was told: written once training begins, so that
+// a call that is refused leaves the record of the run as it was.
+class Observer : public TrainObserver {
+ public:
+  Observer(TrainObserver& shown, std::function<void()> record) : shown_(shown), record_(std::move(record)) {}
+  void on_start(const TrainingState&) override { record_(); }
+  void on_step(const StepReport& report) override { shown_.on_step(report); }
+  void on_validation(const TrainingState& state, const Validation& validation, bool best) override {
+    shown_.on_validation(state, validation, best);
+  }
+  void on_message(const std::string& text) override { shown_.on_message(text); }
+
+ private:
+  TrainObserver& shown_;
+  std::function<void()> record_;
+};
+
 struct Command {
   TrainSettings train;
   Settings settings;
@@ -59,6 +76,8 @@ struct Command {
 
   void learn_vocabulary(TranslationModel& model, const ParallelText& text, TrainObserver& observer) const {
     if (!train.tokenizer.empty()) {
+      QKV_CHECK(train.joint, kValue,
+                "train: --tokenizer is for both languages; --joint false does not go with it");
       model.source_tokenizer = model.target_tokenizer =
           std::make_shared<Tokenizer>(Tokenizer::load(train.tokenizer));
       return;
@@ -77,6 +96,13 @@ struct Command {
                                     train.joint ? ", joint" : " for each language"));
   }
 
+  void record() const {
+    const std::string path = out + "/command.txt";
+    const std::string before = resume && io::exists(path) ? io::read_file(path, 1 << 20) : "";
+    io::write_file_atomically(out + "/config.toml", settings.to_toml());
+    io::write_file_atomically(path, before + command_line + "\n");
+  }
+
   void run() {
     try {
       // A run knows its own settings; flags given now still beat them.
@@ -90,6 +116,8 @@ struct Command {
     }
     resolve_paths();
     QKV_CHECK(!out.empty(), kValue, "train: where to? give --out DIR");
+    QKV_CHECK(!resume || has_checkpoint(out + "/checkpoints"), kIo,
+              "train: {} holds no checkpoint to resume from; leave --resume out to begin a run there", out);
 
     Progress progress;
     TrainObserver silent;
@@ -143,16 +171,13 @@ struct Command {
       model.source_tokenizer->save(tokenizer_path);
       if (!shared) model.target_tokenizer->save(target_path);
     }
-    const std::string command_path = out + "/command.txt";
-    const std::string before = resume && io::exists(command_path) ? io::read_file(command_path, 1 << 20) : "";
-    io::write_file_atomically(out + "/config.toml", settings.to_toml());
-    io::write_file_atomically(command_path, before + command_line + "\n");
     train.train.run_dir = out;
     train.train.resume = resume;
     train.train.stop = &stop_requested;
     std::signal(SIGINT, on_signal);
     std::signal(SIGTERM, on_signal);
-    const TrainResult result = qkv::train(trainee, train.train, observer);
+    Observer recorder(observer, [&] { record(); });
+    const TrainResult result = qkv::train(trainee, train.train, recorder);
     if (result.stopped)
       throw Error(
           ErrorCode::kCancelled,

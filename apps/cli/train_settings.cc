@@ -122,7 +122,7 @@ void TrainSettings::resolve() {
             "weight_decay {} is for --optimizer adamw", train.optimizer.weight_decay);
   train.choose_by_score = one_of("best_by", best_by, "bleu", "loss");
   train.non_finite = non_finite_policy_from_name(non_finite);
-  train.dtype = task.dtype = dtype == "auto" ? default_compute_dtype() : dtype_from_name(dtype);
+  train.dtype = task.dtype = compute_dtype_from_name(dtype);
   task.save_dtype = dtype_from_name(save_dtype);
   QKV_CHECK(seed >= 0, kValue, "seed: {} is negative", seed);
   QKV_CHECK(task.label_smoothing >= 0 && task.label_smoothing < 1, kValue,

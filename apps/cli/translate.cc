@@ -25,7 +25,7 @@ struct Flags {
 
 void run(Flags f) {
   TranslateOptions options = f.translate;
-  if (f.dtype != "auto") options.dtype = dtype_from_name(f.dtype);
+  options.dtype = compute_dtype_from_name(f.dtype);
   if (!f.prefix.empty()) options.prefix = {f.prefix};
   QKV_CHECK(f.penalty == "length" || f.penalty == "gnmt", kValue,
             "--length-penalty-kind: '{}' is neither length nor gnmt", f.penalty);

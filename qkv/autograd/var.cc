@@ -1,5 +1,6 @@
 #include "qkv/autograd/var.h"
 
+#include <atomic>
 #include <map>
 
 #include "qkv/base/parallel.h"
@@ -9,7 +10,8 @@ namespace qkv {
 namespace {
 
 thread_local bool recording = true;
-thread_local int64_t next_order = 1;
+// Of the process: a tape may join what several threads recorded.
+std::atomic<int64_t> next_order = 1;
 
 }  // namespace
 

@@ -43,7 +43,7 @@ auto attempt(FileStep step, Call call) {
   return attempt(step, call, call);
 }
 
-constexpr std::string_view kMark = ".tmp-";
+constexpr std::string_view kMark = ".tmp-", kAside = ".moved-aside";
 constexpr int64_t kPathInMessage = 4096;
 
 // <path>.tmp-<pid>-<n>, never the same twice in a process.
@@ -192,9 +192,15 @@ void StagedFolder::commit() {
   } else if (move(temporary_, path_, RENAME_EXCHANGE) == 0) {
     old = temporary_;
   } else if (errno == EINVAL || errno == ENOSYS) {
-    old = temporary_of(path_);
-    if (move(path_, old, 0) != 0 || move(temporary_, path_, 0) != 0)
-      throw_io_error("replacing the folder", path_, errno);
+    old = path_ + std::string(kAside);
+    std::error_code ignored;
+    std::filesystem::remove_all(old, ignored);
+    if (move(path_, old, 0) != 0) throw_io_error("replacing the folder", path_, errno);
+    if (move(temporary_, path_, 0) != 0) {
+      const int error_number = errno;
+      ::rename(old.c_str(), path_.c_str());
+      throw_io_error("replacing the folder", path_, error_number);
+    }
   } else {
     throw_io_error("replacing the folder", path_, errno);
   }
@@ -231,6 +237,16 @@ int64_t remove_abandoned_temporaries(const std::string& dir) {
   std::error_code error;
   std::filesystem::directory_iterator files(dir, error);
   for (; !error && files != std::filesystem::directory_iterator(); files.increment(error)) {
+    const std::string path = files->path().string();
+    if (path.ends_with(kAside)) {
+      const std::string place = path.substr(0, path.size() - kAside.size());
+      std::error_code ignored;
+      if (exists(place))
+        std::filesystem::remove_all(path, ignored);
+      else
+        ::rename(path.c_str(), place.c_str());
+      continue;
+    }
     const auto pid = process_of_temporary(files->path().filename().string());
     const bool gone = pid && ::kill(*pid, 0) != 0 && errno == ESRCH;
     std::error_code ignored;

@@ -58,9 +58,9 @@ class AtomicFile {
 ///
 /// Until commit() nothing is seen at the destination; without it, or when anything fails, the destructor
 /// removes what was written. An existing folder is exchanged in one step (renameat2), so that a complete one
-/// is there at every moment; on a file system without that step, the old one is moved away first. The files
-/// in it need to be durable already, as those of AtomicFile are. Temporary names and errors as for
-/// AtomicFile.
+/// is there at every moment; on a file system without that step, the old one is moved aside first
+/// (<path>.moved-aside, which remove_abandoned_temporaries puts back if a kill came in between). The files in
+/// it need to be durable already, as those of AtomicFile are. Temporary names and errors as for AtomicFile.
 class StagedFolder {
  public:
   explicit StagedFolder(std::string path);

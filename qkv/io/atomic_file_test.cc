@@ -278,6 +278,18 @@ TEST(StagedFolder, WorksWhereFoldersCannotBeExchanged) {
   EXPECT_EQ(get(folder / "model/new"), "2");
 }
 
+TEST(StagedFolder, WithoutExchangeAFailureOrAKillGivesTheOldFolderBack) {
+  TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "model.moved-aside");
+  put(folder / "model.moved-aside/old", "1");
+  remove_abandoned_temporaries(folder.path());
+  EXPECT_EQ(folder.names(), Names{"model"});
+  EXPECT_EQ(get(folder / "model/old"), "1");
+  std::filesystem::create_directory(folder / "model.moved-aside");
+  remove_abandoned_temporaries(folder.path());
+  EXPECT_EQ(folder.names(), Names{"model"});
+}
+
 TEST(StagedFolder, AFailureLeavesTheOldFolder) {
   TemporaryFolder folder;
   std::filesystem::create_directory(folder / "model");

@@ -99,7 +99,6 @@ Transformer::Transformer(const TransformerConfig& config, ParameterStart start, 
     target_embedding_ =
         set_.normal("model.decoder.embed_tokens.weight", {config_.target_vocab(), d}, deviation);
   }
-  make_positions();
   for (int64_t i = 0; i < config_.encoder_layers; ++i)
     encoder_.emplace_back(set_, fmt::format("model.encoder.layers.{}", i), config_, i);
   for (int64_t i = 0; i < config_.decoder_layers; ++i)
@@ -113,6 +112,7 @@ Transformer::Transformer(const TransformerConfig& config, ParameterStart start, 
   output_weight_ = config_.tie_output ? target_embedding_
                                       : set_.xavier_uniform("lm_head.weight", {config_.target_vocab(), d});
   output_bias_ = set_.constant("final_logits_bias", {1, config_.target_vocab()}, 0);
+  make_positions();  // last: sinusoids take memory that no file vouches for, so the rest has to fit first
 }
 
 void Transformer::make_positions() {

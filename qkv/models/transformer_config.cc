@@ -8,7 +8,8 @@
 namespace qkv {
 namespace {
 
-constexpr int64_t kMaxVocab = int64_t{1} << 24, kMaxWidth = 65536, kMaxLayers = 512, kMaxPositions = 32768;
+constexpr int64_t kMaxVocab = int64_t{1} << 24, kMaxWidth = 65536, kMaxLayers = 512, kMaxPositions = 32768,
+                  kMaxPositionTable = int64_t{1} << 26;  // max_len x d_model: 256 MiB of f32
 
 }  // namespace
 
@@ -32,6 +33,8 @@ void TransformerConfig::validate(const std::string& where) const {
   check_range("d_k", d_k, 0, kMaxWidth);
   check_range("d_v", d_v, 0, kMaxWidth);
   check_range("max_len", max_len, 2, kMaxPositions);
+  QKV_CHECK(max_len * d_model <= kMaxPositionTable, kValue, "{}: max_len ({}) times d_model ({}) is over {}",
+            where, max_len, d_model, kMaxPositionTable);
   QKV_CHECK(n_heads % kv_heads() == 0, kValue, "{}: n_heads ({}) is not a multiple of n_kv_heads ({})", where,
             n_heads, kv_heads());
   QKV_CHECK((d_k > 0 && d_v > 0) || d_model % n_heads == 0, kValue,

@@ -91,4 +91,10 @@ DType default_compute_dtype() {
   return fast ? DType::kBF16 : DType::kF32;
 }
 
+DType compute_dtype_from_name(std::string_view name) {
+  if (name == "auto") return default_compute_dtype();
+  QKV_CHECK(name == "bf16" || name == "f32", kValue, "dtype: '{}' is not one of bf16, f32, auto", name);
+  return dtype_from_name(name);
+}
+
 }  // namespace qkv

@@ -29,5 +29,7 @@ std::string resolve_model_directory(const std::string& dir);
 
 /// bf16 where this CPU has a unit for it, else f32: the dtype that models run in unless told otherwise.
 DType default_compute_dtype();
+/// "bf16", "f32", or "auto" for the default. Error kValue for anything else.
+DType compute_dtype_from_name(std::string_view name);
 
 }  // namespace qkv

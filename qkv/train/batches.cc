@@ -16,15 +16,20 @@ void shuffle(std::vector<T>& items, RandomStream& random) {
   for (size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[random.below(i)]);
 }
 
-void append(const std::vector<int32_t>& ids, std::vector<int32_t>& rows) { rows.insert(rows.end(), ids.begin(), ids.end()); }
+void append(const std::vector<int32_t>& ids, std::vector<int32_t>& rows) {
+  rows.insert(rows.end(), ids.begin(), ids.end());
+}
 
 }  // namespace
 
 BatchPlan::BatchPlan(const std::vector<PairIds>& pairs, const BatchOptions& options)
     : pairs_(pairs), options_(options) {
-  QKV_CHECK(options.batch_tokens > 0 && options.bucket_batches > 0, kValue,
-            "batches: batch_tokens ({}) and bucket_batches ({}) need to be positive", options.batch_tokens,
-            options.bucket_batches);
+  constexpr int64_t kMost = int64_t{1} << 30;  // products of two stay within 64 bits
+  for (auto [name, value] : {std::pair{"batch_tokens", options.batch_tokens},
+                             {"max_length", options.max_length},
+                             {"bucket_batches", options.bucket_batches}})
+    QKV_CHECK(value >= 1 && value <= kMost, kValue, "batches: {} is {}, needs to be 1 to {}", name, value,
+              kMost);
   for (size_t i = 0; i < pairs.size(); ++i) {
     if (pairs[i].source.empty() || pairs[i].target.empty()) {
       ++skipped_;

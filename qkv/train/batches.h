@@ -34,7 +34,7 @@ struct TranslationBatch {
 /// run goes on with exactly the batches that were left.
 class BatchPlan {
  public:
-  /// Keeps a reference to `pairs`. Error kValue: no pair is short enough.
+  /// Keeps a reference to `pairs`. Error kValue: no pair is short enough, or an option is not in 1 .. 2^30.
   BatchPlan(const std::vector<PairIds>& pairs, const BatchOptions& options);
 
   int64_t n_skipped() const { return skipped_; }  // pairs over max_length

@@ -48,6 +48,8 @@ io::Json to_json(const TrainingState& s) {
           {"best_step", s.best_step},
           {"bad_validations", s.bad_validations},
           {"skipped_updates", s.skipped_updates},
+          {"validated_step", s.validated_step},
+          {"best_by", s.best_by},
           {"data", s.data}};
 }
 
@@ -63,6 +65,8 @@ TrainingState state_from(const io::Json& json, const std::string& where) {
           .best_step = integer("best_step"),
           .bad_validations = integer("bad_validations"),
           .skipped_updates = integer("skipped_updates"),
+          .validated_step = integer("validated_step"),
+          .best_by = io::get_string(json, "best_by", where),
           .data = io::get_string(json, "data", where)};
 }
 
@@ -78,14 +82,11 @@ std::vector<std::string> folders(const std::string& dir) {
   return names;
 }
 
-std::string folder_of_step(const std::string& dir, int64_t step) {
-  return fmt::format("{}/step-{:08d}", dir, step);
-}
-
 }  // namespace
 
 void save_weights(const std::string& path, const std::vector<ParameterPtr>& parameters) {
   std::vector<io::SafetensorsTensor> tensors;
+  tensors.reserve(parameters.size());
   for (const ParameterPtr& p : parameters) tensors.push_back(view_of(p->name(), p->value()));
   io::write_safetensors(path, tensors);
 }
@@ -121,7 +122,7 @@ void load_average(const std::vector<std::string>& paths, const std::vector<Param
 void save_checkpoint(const std::string& dir, const AdamW& optimizer, const TrainingState& state,
                      int64_t keep) {
   io::make_directories(dir);
-  const std::string folder = folder_of_step(dir, state.step);
+  const std::string folder = fmt::format("{}/step-{:08d}", dir, state.step);
   io::StagedFolder stage(folder);
   save_weights(stage.path() + "/weights.safetensors", optimizer.parameters());
   std::vector<io::SafetensorsTensor> moments;
@@ -148,36 +149,33 @@ void save_checkpoint(const std::string& dir, const AdamW& optimizer, const Train
   }
 }
 
-TrainingState load_newest_checkpoint(const std::string& dir, AdamW& optimizer,
-                                     const std::function<void(const std::string&)>& say) {
+TrainingState load_checkpoint(const std::string& dir, AdamW& optimizer,
+                              const std::function<void(const std::string&)>& say, int64_t back) {
+  std::vector<std::string> good;  // newest first
   for (const std::string& folder : folders(dir)) {
     const io::ManifestCheck check = io::verify_manifest(folder);
-    if (!check) {
+    if (check)
+      good.push_back(folder);
+    else
       say(fmt::format("checkpoint {} is not usable: {}", folder, check.reason));
-      continue;
-    }
-    const std::string where = folder + "/state.json";
-    const TrainingState state = state_from(io::read_json(where), where);
-    load_weights(folder + "/weights.safetensors", optimizer.parameters());
-    const auto moments = io::SafetensorsFile::open(folder + "/moments.safetensors");
-    check_count(moments, 2 * optimizer.parameters().size());
-    for (size_t i = 0; i < optimizer.parameters().size(); ++i) {
-      const std::string& name = optimizer.parameters()[i]->name();
-      copy_into(moments, name + ".m", optimizer.moments()[i].first);
-      copy_into(moments, name + ".v", optimizer.moments()[i].second);
-    }
-    optimizer.set_steps(state.step - state.skipped_updates);
-    return state;
+    if (static_cast<int64_t>(good.size()) > back) break;
   }
-  throw_error(ErrorCode::kIo, "{}: no usable checkpoint to resume from", dir);
+  QKV_CHECK(!good.empty(), kIo, "{}: no usable checkpoint to resume from", dir);
+  const std::string& folder = good.back();
+  const std::string where = folder + "/state.json";
+  TrainingState state = state_from(io::read_json(where), where);
+  load_weights(folder + "/weights.safetensors", optimizer.parameters());
+  const auto moments = io::SafetensorsFile::open(folder + "/moments.safetensors");
+  check_count(moments, 2 * optimizer.parameters().size());
+  for (size_t i = 0; i < optimizer.parameters().size(); ++i) {
+    const std::string& name = optimizer.parameters()[i]->name();
+    copy_into(moments, name + ".m", optimizer.moments()[i].first);
+    copy_into(moments, name + ".v", optimizer.moments()[i].second);
+  }
+  optimizer.set_steps(state.step - state.skipped_updates);
+  return state;
 }
 
-bool has_checkpoint(const std::string& dir) {
-  for (const std::string& folder : folders(dir))
-    if (io::verify_manifest(folder)) return true;
-  return false;
-}
-
-void remove_checkpoint(const std::string& dir, int64_t step) { fs::remove_all(folder_of_step(dir, step)); }
+bool has_checkpoint(const std::string& dir) { return !folders(dir).empty(); }
 
 }  // namespace qkv

@@ -25,6 +25,8 @@ struct TrainingState {
   int64_t best_step = 0;
   int64_t bad_validations = 0;  // since the best
   int64_t skipped_updates = 0;  // non-finite gradients, under the policies that go on
+  int64_t validated_step = 0;   // of the last validation
+  std::string best_by;          // "score" or "loss": what `best` is of
   std::string data;             // Trainee::fingerprint() of what was trained on
 };
 
@@ -33,14 +35,14 @@ struct TrainingState {
 void save_checkpoint(const std::string& dir, const AdamW& optimizer, const TrainingState& state,
                      int64_t keep);
 
-/// Puts the newest good checkpoint of `dir` into the optimizer and its parameters and returns its state;
-/// damaged ones are named through `say` and passed over. Error kIo when there is none, kFormat when it does
-/// not fit the model.
-TrainingState load_newest_checkpoint(const std::string& dir, AdamW& optimizer,
-                                     const std::function<void(const std::string&)>& say);
+/// Puts the newest good checkpoint of `dir` into the optimizer and its parameters and returns its state; with
+/// `back`, the one that many before it, or the oldest there is. Damaged ones are named through `say` and
+/// passed over. Error kIo when there is none, kFormat when it does not fit the model.
+TrainingState load_checkpoint(const std::string& dir, AdamW& optimizer,
+                              const std::function<void(const std::string&)>& say, int64_t back = 0);
 
+/// Whether `dir` holds any checkpoint, good or damaged.
 bool has_checkpoint(const std::string& dir);
-void remove_checkpoint(const std::string& dir, int64_t step);
 
 /// The parameters' values, as one safetensors file of f32; and back. Names and shapes must agree exactly
 /// (Error kFormat).

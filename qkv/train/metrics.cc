@@ -26,9 +26,10 @@ void Metrics::open(const std::string& path, int64_t step) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     const std::string line = text.substr(begin, end - begin);
     begin = end + 1;
-    // A line cut short by a kill does not parse, and goes.
+    // A line that is not ours, such as one cut short by a kill, goes.
     const io::Json json = io::Json::parse(line, nullptr, false);
-    if (json.is_object() && json.value("step", int64_t{0}) <= step) kept += line + "\n";
+    if (json.is_object() && json.contains("step") && json["step"].is_number_integer() && json["step"] <= step)
+      kept += line + "\n";
   }
   io::write_file_atomically(path, kept);
 }

@@ -15,6 +15,12 @@ constexpr int64_t kChunk = 16384;  // elements per partial sum of squares; fixed
 
 AdamW::AdamW(std::vector<ParameterPtr> parameters, const AdamWOptions& options)
     : parameters_(std::move(parameters)), options_(options) {
+  const AdamWOptions& o = options;
+  QKV_CHECK(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1 && o.eps > 0, kValue,
+            "adam: beta1 ({}) and beta2 ({}) need to be at least 0 and below 1, eps ({}) above 0", o.beta1,
+            o.beta2, o.eps);
+  QKV_CHECK(o.weight_decay >= 0 && o.clip_norm >= 0, kValue,
+            "adam: weight_decay ({}) and clip_norm ({}) must not be negative", o.weight_decay, o.clip_norm);
   for (const ParameterPtr& p : parameters_)
     moments_.push_back(
         {Tensor::zeros(p->value().shape(), DType::kF32), Tensor::zeros(p->value().shape(), DType::kF32)});

@@ -78,7 +78,7 @@ TEST_F(Checkpoints, TheNewestAreKeptAndComeBack) {
   }
   EXPECT_EQ(steps(), (std::set<std::string>{"step-00000003", "step-00000004"}));
   w->value().fill(0);
-  const TrainingState state = load_newest_checkpoint(dir_, optimizer, [](const std::string&) {});
+  const TrainingState state = load_checkpoint(dir_, optimizer, [](const std::string&) {});
   EXPECT_EQ(state.step, 4);
   EXPECT_EQ(state.epoch, 7);
   EXPECT_EQ(w->value().at({0, 0}), 4);
@@ -98,7 +98,7 @@ TEST_F(Checkpoints, ADamagedOneIsNamedAndPassedOver) {
   for (int64_t step : {1, 2}) save_checkpoint(dir_, optimizer, {.step = step}, 2);
   std::filesystem::resize_file(dir_ + "/step-00000002/moments.safetensors", 20);
   std::string said;
-  EXPECT_EQ(load_newest_checkpoint(dir_, optimizer, [&](const std::string& text) { said += text; }).step, 1);
+  EXPECT_EQ(load_checkpoint(dir_, optimizer, [&](const std::string& text) { said += text; }).step, 1);
   EXPECT_NE(said.find("moments.safetensors"), std::string::npos) << said;
 }
 
@@ -136,6 +136,12 @@ TEST(BatchPlan, EachEpochHoldsEveryUsablePairOnceWithinTheTokenLimit) {
     EXPECT_EQ(plan.epoch(5), plan.epoch(5));
     EXPECT_NE(plan.epoch(5), plan.epoch(6));
   }
+}
+
+TEST(BatchPlan, NumbersThatWouldOverflowAreRefused) {
+  const std::vector<PairIds> pairs = {{.source = {1}, .target = {1}}};
+  EXPECT_ERROR(kValue, "batch_tokens is", BatchPlan(pairs, {.batch_tokens = INT64_MAX}));
+  EXPECT_ERROR(kValue, "bucket_batches is", BatchPlan(pairs, {.bucket_batches = int64_t{1} << 40}));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
+#include "qkv/kernels/table.h"
 #include "qkv/tensor/matmul.h"
 #include "qkv/train/metrics.h"
 
@@ -16,11 +17,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kMostNorm = 1e18;  // its square, and so each gradient's, is within f32
-constexpr int64_t kMostFailures = 100;
+constexpr double kMostNorm = 1e18;                     // its square, and so each gradient's, is within f32
+constexpr int64_t kMostFailures = 100, kPatience = 3;  // failures in a row: in all; from one checkpoint
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+bool is_finite(const Tensor& t) {
+  return std::isfinite(kernels::table().optimizer.sum_squares(t.numel(), t.data<float>()));
 }
 
 // Tokens and operations per second over the last steps, training time only.
@@ -65,7 +70,8 @@ class Loop {
       }
       step();
       if (state_.step % options_.validate_every == 0) validate();
-      if (state_.step % options_.save_every == 0) save();
+      // While nothing but failures follow, the checkpoints there are worth more than what would replace them.
+      if (state_.step % options_.save_every == 0 && failures_in_a_row_ == 0) save();
     }
     return finish();
   }
@@ -74,25 +80,18 @@ class Loop {
   void say(const std::string& text) { observer_.on_message(text); }
 
   void start() {
-    QKV_CHECK(options_.max_steps > 0 || options_.max_epochs > 0 || options_.max_minutes > 0, kValue,
-              "train: nothing says when to end; set max_steps, max_epochs or max_minutes");
-    QKV_CHECK(options_.accumulate > 0 && options_.validate_every > 0 && options_.save_every > 0 &&
-                  options_.log_every > 0,
-              kValue, "train: accumulate, validate_every, save_every and log_every need to be positive");
-    QKV_CHECK(options_.keep_checkpoints >= 1, kValue, "train: keep_checkpoints is {}, needs to be at least 1",
-              options_.keep_checkpoints);
-    options_.schedule.rate(options_.schedule.warmup_steps +
-                           1);  // a schedule without an end says so now, not after the warm-up
-    io::make_directories(checkpoints_);
-    io::make_directories(snapshots_);
+    check_options();
     if (options_.resume) {
-      state_ = load();
+      state_ = load_checkpoint(checkpoints_, optimizer_, [&](const std::string& text) { say(text); });
       say(fmt::format("resumed at step {} (epoch {})", state_.step, state_.epoch + 1));
     } else {
       QKV_CHECK(!has_checkpoint(checkpoints_), kValue,
                 "train: {} already holds a run; go on with --resume, or choose another --out",
                 options_.run_dir);
+      fs::remove_all(snapshots_);  // of a run that ended before its first checkpoint
     }
+    io::make_directories(checkpoints_);
+    io::make_directories(snapshots_);
     metrics_.open(options_.run_dir + "/metrics.jsonl", state_.step);
     const std::string data = trainee_.fingerprint();
     if (options_.resume && data != state_.data) {
@@ -104,20 +103,42 @@ class Loop {
                       state_.epoch + 1));
     }
     state_.data = data;
+    const std::string best_by = options_.choose_by_score ? "score" : "loss";
+    if (options_.resume && best_by != state_.best_by) {
+      state_.best_step = state_.bad_validations = 0;
+      say(fmt::format("the best is now chosen by {}: what was best before no longer counts", best_by));
+    }
+    state_.best_by = best_by;
     batches_ = trainee_.begin_epoch(state_.epoch);
     QKV_CHECK(state_.batch < batches_, kFormat, "train: the checkpoint is at batch {} of an epoch of {}",
               state_.batch, batches_);
+    observer_.on_start(state_);
     started_ = now();
     if (options_.non_finite == NonFinitePolicy::kRollBack && !options_.resume)
       save();  // something to go back to
   }
 
-  // Weights and moments from the newest good checkpoint; returns its state.
-  TrainingState load() {
-    const TrainingState saved =
-        load_newest_checkpoint(checkpoints_, optimizer_, [&](const std::string& text) { say(text); });
-    loaded_step_ = saved.step;
-    return saved;
+  void check_options() const {
+    const TrainOptions& o = options_;
+    QKV_CHECK(o.max_steps >= 0 && o.max_epochs >= 0 && o.max_minutes >= 0, kValue,
+              "train: max_steps ({}), max_epochs ({}) and max_minutes ({}) must not be negative", o.max_steps,
+              o.max_epochs, o.max_minutes);
+    QKV_CHECK(o.max_steps > 0 || o.max_epochs > 0 || o.max_minutes > 0, kValue,
+              "train: nothing says when to end; set max_steps, max_epochs or max_minutes");
+    QKV_CHECK(
+        o.accumulate > 0 && o.validate_every > 0 && o.save_every > 0 && o.log_every > 0, kValue,
+        "train: accumulate ({}), validate_every ({}), save_every ({}) and log_every ({}) need to be positive",
+        o.accumulate, o.validate_every, o.save_every, o.log_every);
+    QKV_CHECK(o.keep_checkpoints >= 1, kValue, "train: keep_checkpoints is {}, needs to be at least 1",
+              o.keep_checkpoints);
+    QKV_CHECK(o.average >= 0 && o.early_stop >= 0, kValue,
+              "train: average ({}) and early_stop ({}) must not be negative", o.average, o.early_stop);
+    const Schedule& s = o.schedule;
+    QKV_CHECK(s.peak > 0 && s.floor >= 0 && s.floor <= s.peak && s.warmup_steps >= 0, kValue,
+              "train: the learning rate ({}) needs to be positive, min_lr ({}) between 0 and it, warmup ({}) "
+              "not negative",
+              s.peak, s.floor, s.warmup_steps);
+    s.rate(s.warmup_steps + 1);  // a schedule without an end says so now, not after the warm-up
   }
 
   bool finished() const {
@@ -150,7 +171,6 @@ class Loop {
     if (norm < kMostNorm && std::isfinite(sums.loss)) {
       optimizer_.step(rate, norm);
       failures_in_a_row_ = 0;
-      loaded_step_ = -1;
     } else {
       not_finite(norm, sums.loss);
     }
@@ -177,12 +197,12 @@ class Loop {
       say(what + "; update skipped");
       return;
     }
-    // A checkpoint from which not one update succeeded was bad when it was saved.
-    if (loaded_step_ >= 0) remove_checkpoint(checkpoints_, loaded_step_);
-    load();
     // Back to the saved weights, but not to the saved place in the data, which would only do the same again.
+    const TrainingState saved = load_checkpoint(
+        checkpoints_, optimizer_, [&](const std::string& text) { say(text); },
+        (failures_in_a_row_ - 1) / kPatience);
     state_.skipped_updates = state_.step - optimizer_.steps();
-    say(fmt::format("{}; weights rolled back to those of step {}", what, loaded_step_));
+    say(fmt::format("{}; weights rolled back to those of step {}", what, saved.step));
   }
 
   void report(const LossSums& sums, double rate, double norm) {
@@ -232,7 +252,9 @@ class Loop {
   void validate() {
     const double begin = now();
     last_ = trainee_.validate();
-    last_step_ = state_.step;
+    has_validated_ = true;
+    if (state_.validated_step == state_.step) return;  // a finished run, resumed: counted already
+    state_.validated_step = state_.step;
     const bool best = std::isfinite(last_.loss) && is_better(last_);
     if (best) {
       state_.best = merit(last_);
@@ -266,6 +288,11 @@ class Loop {
 
   void save() {
     if (saved_step_ == state_.step) return;
+    for (const ParameterPtr& p : optimizer_.parameters())
+      QKV_CHECK(is_finite(p->value()), kValue,
+                "train: step {} made {} infinite, so it is not saved; earlier checkpoints are in {}. Try a "
+                "lower learning rate or more warm-up",
+                state_.step, p->name(), checkpoints_);
     saved_step_ = state_.step;
     TrainingState saved = state_;
     saved.seconds = seconds();
@@ -273,7 +300,11 @@ class Loop {
   }
 
   TrainResult finish() {
-    if (last_step_ != state_.step) validate();
+    if (!has_validated_ || state_.validated_step != state_.step) {
+      if (state_.validated_step != state_.step)
+        saved_step_ = -1;  // what this validation finds belongs into the checkpoint
+      validate();
+    }
     save();
     save_model("last");
     TrainResult result{.state = state_,
@@ -310,8 +341,8 @@ class Loop {
   std::string checkpoints_, snapshots_;
   TrainingState state_;
   Validation last_;
-  int64_t last_step_ = 0, saved_step_ = -1;
-  int64_t loaded_step_ = -1;  // of the checkpoint the weights are of, until the first update since
+  bool has_validated_ = false;  // last_ is set
+  int64_t saved_step_ = -1;
   int64_t failures_in_a_row_ = 0;
   int64_t batches_ = 0;
   Metrics metrics_;

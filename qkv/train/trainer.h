@@ -44,9 +44,9 @@ class Trainee {
 };
 
 /// What to do about a loss or gradient that is not finite, or beyond what Adam's squares can hold: stop with
-/// an Error; leave the update out; or go back to the newest checkpoint and on with the next batches. A
-/// checkpoint from which not one update succeeds was saved too late: rolling back takes it away and goes to
-/// the one before.
+/// an Error; leave the update out; or go back to the newest checkpoint's weights and on with the next
+/// batches. After three failures in a row from one checkpoint, which may have been saved too late, the one
+/// before it is gone back to.
 enum class NonFinitePolicy { kStop, kSkip, kRollBack };
 NonFinitePolicy non_finite_policy_from_name(std::string_view name);  // stop, skip, rollback
 
@@ -59,14 +59,14 @@ struct TrainOptions {
   int64_t max_steps = 0;  // 0: no limit (then one of the next two must be set)
   int64_t max_epochs = 0;
   double max_minutes = 0;        // ends a run by the clock; such a run does not repeat to the bit
-  int64_t accumulate = 1;        // batches per update
-  int64_t validate_every = 500;  // steps; also when weights are set aside for the average
-  int64_t save_every = 500;      // steps between checkpoints
+  int64_t accumulate = 1;        // batches per update, at least 1
+  int64_t validate_every = 500;  // steps, at least 1; also when weights are set aside for the average
+  int64_t save_every = 500;      // steps between checkpoints, at least 1
   int64_t log_every = 50;        // steps between lines of metrics.jsonl
-  int64_t keep_checkpoints = 2;
-  int64_t average = 5;          // the last n sets of weights that are averaged at the end; 0: none
-  int64_t early_stop = 0;       // validations without a better one; 0: never
-  bool choose_by_score = true;  // best by score where there is one, else by loss
+  int64_t keep_checkpoints = 2;  // at least 1
+  int64_t average = 5;           // the last n sets of weights that are averaged at the end; 0: none
+  int64_t early_stop = 0;        // validations without a better one; 0: never
+  bool choose_by_score = true;   // best by score where there is one, else by loss
   NonFinitePolicy non_finite = NonFinitePolicy::kStop;
   bool resume = false;
   const std::atomic<bool>* stop = nullptr;  // set by a signal: save and leave
@@ -85,6 +85,8 @@ struct StepReport {
 class TrainObserver {
  public:
   virtual ~TrainObserver() = default;
+  /// The options are sound and the checkpoint, if any, is loaded: training begins.
+  virtual void on_start(const TrainingState&) {}
   virtual void on_step(const StepReport&) {}
   virtual void on_validation(const TrainingState&, const Validation&, bool /*best*/) {}
   virtual void on_message(const std::string&) {}
@@ -92,7 +94,7 @@ class TrainObserver {
 
 struct TrainResult {
   TrainingState state;
-  Validation last, best, average;
+  Validation last, average;
   bool stopped = false;  // left early on request; resume goes on from here
   std::string chosen;    // "best", "average" or "last": the best on validation, in run_dir/<chosen>
 };

@@ -252,6 +252,108 @@ TEST_F(Trainer, ACheckpointSavedTooLateIsTakenAway) {
   EXPECT_LT(std::abs(toy.weight()), 10);
 }
 
+TEST_F(Trainer, ManyBadBatchesInARowCostNoCheckpoint) {
+  Toy toy;
+  Listener listener;
+  TrainOptions o = options("run");
+  o.non_finite = NonFinitePolicy::kRollBack;
+  toy.exploding = [](int64_t call) { return call >= 8 && call <= 17; };
+  const TrainResult result = train(toy, o, listener);
+  EXPECT_EQ(result.state.step, 20);
+  EXPECT_NE(listener.said.find("step 10: loss"), std::string::npos) << listener.said;
+  EXPECT_NE(listener.said.find("rolled back to those of step 3"), std::string::npos) << listener.said;
+}
+
+TEST_F(Trainer, AResumedRunRollsBackAsTheStraightOneDoes) {
+  Listener listener;
+  TrainOptions o = options("straight");
+  o.non_finite = NonFinitePolicy::kRollBack;
+  Toy straight;
+  straight.exploding = [](int64_t call) { return call == 7; };
+  train(straight, o, listener);
+  o.run_dir = folder_ / "resumed";
+  o.max_steps = 6;
+  Toy first;
+  train(first, o, listener);
+  o.max_steps = 20;
+  o.resume = true;
+  Toy second;
+  second.exploding = [](int64_t call) { return call == 1; };
+  train(second, o, listener);
+  EXPECT_EQ(second.weight(), straight.weight());
+}
+
+TEST_F(Trainer, InfiniteWeightsAreNotSaved) {
+  Toy toy;
+  Listener listener;
+  TrainOptions o = options("run");
+  listener.on_each = [&](const StepReport& r) {
+    if (r.state.step == 6) toy.parameters()[0]->value().fill(kInfinity);
+  };
+  EXPECT_ERROR(kValue, "step 6 made w infinite", train(toy, o, listener));
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "run/checkpoints/step-00000003"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "run/checkpoints/step-00000006"));
+}
+
+TEST_F(Trainer, WeightsOfADeadRunAreNotAveraged) {
+  std::filesystem::create_directories(folder_ / "run/weights");
+  io::testing::put(folder_ / "run/weights/step-00000004.safetensors", "left by a run that was killed");
+  Toy toy;
+  Listener listener;
+  TrainOptions o = options("run");
+  o.average = 9;
+  train(toy, o, listener);
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "run/average/weight"));
+}
+
+TEST_F(Trainer, AFinishedRunResumedChangesNothing) {
+  Toy toy;
+  Listener listener;
+  TrainOptions o = options("run");
+  o.max_steps = 18;  // a save but no validation is due at the end
+  train(toy, o, listener);
+  const std::string metrics = read("run/metrics.jsonl"),
+                    state = read("run/checkpoints/step-00000018/state.json");
+  o.resume = true;
+  Toy again;
+  train(again, o, listener);
+  EXPECT_EQ(read("run/metrics.jsonl"), metrics);
+  const io::Json before = io::parse_json(state, "before"),
+                 after = io::read_json(folder_ / "run/checkpoints/step-00000018/state.json");
+  EXPECT_EQ(after.at("bad_validations"), before.at("bad_validations"));
+  EXPECT_EQ(after.at("best_step"), before.at("best_step"));
+}
+
+TEST_F(Trainer, AnotherMetricForTheBestBeginsAnew) {
+  Toy toy;
+  Listener listener;
+  TrainOptions o = options("run");
+  o.choose_by_score = true;
+  train(toy, o, listener);
+  o.choose_by_score = false;
+  o.resume = true;
+  o.max_steps = 30;
+  listener.bests.clear();
+  train(toy, o, listener);
+  EXPECT_EQ(listener.bests[0], 'b');
+  EXPECT_NE(listener.said.find("now chosen by loss"), std::string::npos);
+}
+
+TEST_F(Trainer, TheStartIsHeardOnceAllIsChecked) {
+  struct Starts : Listener {
+    void on_start(const TrainingState&) override { ++starts; }
+    int starts = 0;
+  } listener;
+  Toy toy;
+  TrainOptions o = options("run");
+  o.resume = true;
+  EXPECT_ERROR(kIo, "no usable checkpoint", train(toy, o, listener));
+  EXPECT_EQ(listener.starts, 0);
+  o.resume = false;
+  train(toy, o, listener);
+  EXPECT_EQ(listener.starts, 1);
+}
+
 TEST_F(Trainer, StopsEarlyWhenValidationGetsNoBetter) {
   Toy toy;
   Listener listener;
@@ -298,6 +400,17 @@ TEST_F(Trainer, OptionsThatMakeNoSenseAreRefusedAtOnce) {
   TrainOptions never = options("b");
   never.validate_every = 0;
   EXPECT_ERROR(kValue, "need to be positive", train(toy, never, listener));
+  for (const auto& spoil : std::vector<std::function<void(TrainOptions&)>>{
+           [](TrainOptions& o) { o.schedule.peak = -1; },
+           [](TrainOptions& o) { o.schedule.warmup_steps = -7; }, [](TrainOptions& o) { o.average = -2; },
+           [](TrainOptions& o) { o.max_steps = -5; }, [](TrainOptions& o) { o.optimizer.beta1 = 1; },
+           [](TrainOptions& o) { o.optimizer.beta2 = 2; }, [](TrainOptions& o) { o.optimizer.eps = 0; },
+           [](TrainOptions& o) { o.optimizer.clip_norm = -5; },
+           [](TrainOptions& o) { o.optimizer.weight_decay = -3; }}) {
+    TrainOptions o = options("c");
+    spoil(o);
+    EXPECT_THROW(train(toy, o, listener), Error);
+  }
   EXPECT_EQ(toy.calls, 0);
 }
 

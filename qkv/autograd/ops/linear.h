@@ -13,7 +13,8 @@ namespace qkv {
 ///   returns  [n, d_out]     dtype of x
 ///
 /// Bias and activation are part of the product's epilogue. Backward: dx = dy W, dW += dy^T x, db += column
-/// sums of dy. For activations other than relu the value before it is kept. 2 n d_in d_out operations
+/// sums of dy. For activations other than relu and
+/// tanh the value before it is kept. 2 n d_in d_out operations
 /// forward, twice that backward.
 Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias = nullptr,
            Activation activation = Activation::kNone);
