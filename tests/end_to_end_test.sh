@@ -36,6 +36,8 @@ cut -f1 "$root/tests/data/valid.tsv" > "$dir/src"; cut -f2 "$root/tests/data/val
 "$qkv" translate --model "$dir/run" --scores --beam 4 --batch-size 1 --threads 1 -i "$dir/src" > "$dir/alone"
 cmp "$dir/all" "$dir/alone" || fail "translations depend on the batch or the threads"
 
+gzip -c "$dir/src" | "$qkv" translate --model "$dir/run" --scores --beam 4 | cmp - "$dir/all" || fail "gzipped lines are read otherwise"
+
 # n-best, JSON, alignment and page.
 [ "$(echo 'I know.' | "$qkv" translate --model "$dir/run" --nbest 3 | grep -c '|||')" = 3 ] || fail "n-best"
 echo 'I know.' | "$qkv" translate --model "$dir/run" --align | grep -Eq '\|\|\| [0-9]+-[0-9]+' || fail "alignment"

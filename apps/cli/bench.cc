@@ -9,7 +9,7 @@
 #include "qkv/autograd/gradcheck.h"
 #include "qkv/tasks/translator.h"
 #include "qkv/tensor/matmul.h"
-#include "qkv/train/parallel_corpus.h"
+#include "qkv/text/line_reader.h"
 
 namespace qkv::cli {
 namespace {
@@ -37,7 +37,7 @@ void bench_gemm(const Flags& f) {
 }
 
 void bench_translate(const Flags& f) {
-  const std::vector<std::string> lines = read_text_lines(f.input);
+  const std::vector<std::string> lines = read_lines(f.input);
   TranslateOptions options{.dtype = f.compute(), .batch_sentences = f.batch};
   options.search.beam_size = f.beam;
   const Translator translator(TranslationModel::load(f.model), options);

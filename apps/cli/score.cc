@@ -15,9 +15,10 @@
 #include "qkv/base/error.h"
 #include "qkv/scores/bleu.h"
 #include "qkv/scores/chrf.h"
-#include "qkv/scores/read_lines.h"
 #include "qkv/scores/resample.h"
+#include "qkv/scores/sentences.h"
 #include "qkv/scores/ter.h"
+#include "qkv/text/line_reader.h"
 
 namespace qkv::cli {
 namespace {
@@ -54,7 +55,7 @@ struct Texts {
 std::vector<std::string> read(const std::string& path) {
   if (path == "-" && isatty(STDIN_FILENO))
     fmt::print(stderr, "qkv score: reading translations from the terminal, one a line; Ctrl-D ends them\n");
-  return read_lines(path);
+  return read_sentences(path);
 }
 
 Texts read_texts(const Options& o) {

@@ -18,8 +18,8 @@ namespace {
 
 constexpr int64_t kMaxSettingsBytes = 1 << 20;
 constexpr int kMostBases = 8;
-constexpr int64_t kMostDots = 100;  // in a line
 constexpr int64_t kPathInMessage = 4096;
+constexpr int64_t kMostDots = 100;  // in a line
 
 std::string flag_of(const std::string& key) {
   std::string flag = "--" + key;

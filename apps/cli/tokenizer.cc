@@ -8,13 +8,12 @@
 #include <cstdio>
 #include <memory>
 
-#include "apps/cli/line_reader.h"
 #include "apps/cli/output.h"
 #include "qkv/base/error.h"
 #include "qkv/base/quote.h"
 #include "qkv/io/json.h"
-#include "qkv/scores/read_lines.h"
 #include "qkv/text/bpe_trainer.h"
+#include "qkv/text/line_reader.h"
 
 namespace qkv::cli {
 namespace {
@@ -40,7 +39,7 @@ void run_train(TrainFlags& f) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<std::string> lines;
   for (const std::string& input : f.inputs) {
-    std::vector<std::string> more = scores::read_lines(input);
+    std::vector<std::string> more = read_lines(input);
     lines.insert(lines.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
   }
   const Tokenizer tokenizer = train_bpe(lines, f.options);

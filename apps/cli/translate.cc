@@ -4,10 +4,10 @@
 
 #include <memory>
 
-#include "apps/cli/line_reader.h"
 #include "apps/cli/output.h"
 #include "apps/cli/translate_output.h"
 #include "qkv/tasks/translator.h"
+#include "qkv/text/line_reader.h"
 
 namespace qkv::cli {
 namespace {

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -27,21 +28,15 @@ class ReadHandle {
   explicit ReadHandle(const std::string& path) : path_(path) {
     do fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     while (fd_ < 0 && errno == EINTR);
-    if (fd_ < 0) throw_io_error("reading", path, errno);
-    if (::fstat(fd_, &info_) != 0) {
-      const int error_number = errno;
-      ::close(fd_);
-      throw_io_error("reading", path, error_number);
-    }
-    if (S_ISDIR(info_.st_mode)) {
-      ::close(fd_);
-      throw_io_error("reading", path, EISDIR);
-    }
+    look();
   }
+  // Standard input.
+  ReadHandle() : path_("standard input"), fd_(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)) { look(); }
   ~ReadHandle() { ::close(fd_); }
   ReadHandle(const ReadHandle&) = delete;
   ReadHandle& operator=(const ReadHandle&) = delete;
 
+  const std::string& path() const { return path_; }
   int fd() const { return fd_; }
   bool regular() const { return S_ISREG(info_.st_mode); }
   int64_t size() const { return info_.st_size; }
@@ -56,9 +51,71 @@ class ReadHandle {
   }
 
  private:
+  void look() {
+    if (fd_ < 0) throw_io_error("reading", path_, errno);
+    if (::fstat(fd_, &info_) == 0 && !S_ISDIR(info_.st_mode)) return;
+    const int error_number = S_ISDIR(info_.st_mode) ? EISDIR : errno;
+    ::close(fd_);
+    throw_io_error("reading", path_, error_number);
+  }
   std::string path_;
   int fd_ = -1;
   struct stat info_ {};
+};
+
+// gzip members in a row, piece by piece.
+class Unpacker {
+ public:
+  explicit Unpacker(std::string_view name) : name_(escape(name, kPathInMessage)) {
+    constexpr int kGzipOnly = 16 + MAX_WBITS;
+    QKV_CHECK(inflateInit2(&stream_, kGzipOnly) == Z_OK, kInternal, "gunzip: zlib does not start");
+  }
+  ~Unpacker() { inflateEnd(&stream_); }
+  Unpacker(const Unpacker&) = delete;
+  Unpacker& operator=(const Unpacker&) = delete;
+
+  // Takes from the front of `packed`, writes to `out`. Returns the bytes written; 0: `packed` is used up.
+  int64_t unpack(std::string_view& packed, char* out, int64_t room) {
+    constexpr int64_t kMostAtOnce = 1 << 30;  // zlib counts in 32 bits
+    for (;;) {
+      if (ended_ && !packed.empty()) {
+        QKV_CHECK(packed.front() == '\x1f', kFormat,
+                  "{}: bytes that are not gzip follow the gzip data, at byte {}", name_, consumed_);
+        inflateReset(&stream_);
+        ended_ = false;
+      }
+      if (ended_) return 0;
+      const auto in = std::min(static_cast<int64_t>(packed.size()), kMostAtOnce);
+      room = std::min(room, kMostAtOnce);
+      stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
+      stream_.avail_in = static_cast<uInt>(in);
+      stream_.next_out = reinterpret_cast<Bytef*>(out);
+      stream_.avail_out = static_cast<uInt>(room);
+      const int status = inflate(&stream_, Z_NO_FLUSH);
+      const int64_t used = in - stream_.avail_in, got = room - stream_.avail_out;
+      consumed_ += used;
+      packed.remove_prefix(static_cast<size_t>(used));
+      ended_ = status == Z_STREAM_END;
+      // Z_BUF_ERROR: nothing could be done, for want of input.
+      QKV_CHECK(ended_ || status == Z_OK || status == Z_BUF_ERROR, kFormat,
+                "{}: the gzip data are damaged near byte {} ({}); fetch the file again", name_, consumed_,
+                stream_.msg != nullptr ? stream_.msg : "no dictionary");
+      if (got > 0 || (!ended_ && packed.empty())) return got;
+    }
+  }
+
+  // To be called where there is no more to unpack.
+  void finish() const {
+    QKV_CHECK(ended_, kFormat,
+              "{}: the gzip data end too early, after {} bytes; the file was cut short: fetch it again",
+              name_, consumed_);
+  }
+
+ private:
+  std::string name_;
+  z_stream stream_{};
+  int64_t consumed_ = 0;
+  bool ended_ = false;  // at the end of a member
 };
 
 [[noreturn]] void throw_too_large(std::string_view where, int64_t max_bytes) {
@@ -137,49 +194,18 @@ void read_in_pieces(const std::string& path, const std::function<void(std::span<
 
 std::string gunzip(std::string_view packed, int64_t max_bytes, std::string_view where) {
   max_bytes = std::min(max_bytes, kMostBytes);
-  struct Stream : z_stream {
-    Stream() : z_stream{} {}
-    ~Stream() { inflateEnd(this); }
-  } stream;
-  constexpr int kGzipOnly = 16 + MAX_WBITS;
-  QKV_CHECK(inflateInit2(&stream, kGzipOnly) == Z_OK, kInternal, "gunzip: zlib does not start");
-
+  Unpacker unpacker(where);
   std::string out;
-  int64_t size = 0;     // bytes unpacked
-  size_t consumed = 0;  // bytes of `packed` handed to zlib and used
-  const std::string name = escape(where, kPathInMessage);
+  int64_t size = 0;
   for (;;) {
     if (static_cast<size_t>(size) == out.size())
       out.resize(static_cast<size_t>(std::min(std::max<int64_t>(2 * size, 1 << 16), max_bytes + 1)));
-    // zlib counts in 32 bits: hand it pieces.
-    const size_t in = std::min<size_t>(packed.size() - consumed, 1 << 30);
-    const size_t room = std::min<size_t>(out.size() - static_cast<size_t>(size), 1 << 30);
-    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data() + consumed));
-    stream.avail_in = static_cast<uInt>(in);
-    stream.next_out = reinterpret_cast<Bytef*>(out.data() + size);
-    stream.avail_out = static_cast<uInt>(room);
-    const int status = inflate(&stream, Z_NO_FLUSH);
-    consumed += in - stream.avail_in;
-    size += static_cast<int64_t>(room - stream.avail_out);
+    const int64_t got = unpacker.unpack(packed, out.data() + size, static_cast<int64_t>(out.size()) - size);
+    size += got;
     if (size > max_bytes) throw_too_large(fmt::format("{}, unpacked", where), max_bytes);
-    if (status == Z_STREAM_END) {
-      if (consumed == packed.size()) break;
-      const std::string_view rest = packed.substr(consumed);
-      QKV_CHECK(rest.starts_with("\x1f\x8b") || rest == "\x1f", kFormat,
-                "{}: {} bytes that are not gzip follow the gzip data, at byte {}", name, rest.size(),
-                consumed);
-      inflateReset(&stream);
-    } else if (status == Z_BUF_ERROR || (status == Z_OK && consumed == packed.size())) {
-      // Z_OK with all input taken: either the output was full (go on) or the stream is cut short.
-      const bool output_was_full = stream.avail_out == 0;
-      QKV_CHECK(output_was_full, kFormat,
-                "{}: the gzip data end too early, after {} bytes; the file was cut short: fetch it again",
-                name, packed.size());
-    } else if (status != Z_OK) {
-      throw_error(ErrorCode::kFormat, "{}: the gzip data are damaged near byte {} ({}); fetch the file again",
-                  name, consumed, stream.msg != nullptr ? stream.msg : "no dictionary");
-    }
+    if (got == 0) break;
   }
+  unpacker.finish();
   out.resize(static_cast<size_t>(size));
   return out;
 }
@@ -192,6 +218,62 @@ std::string read_maybe_gz(const std::string& path, int64_t max_bytes) {
   if (contents.starts_with("\x1f\x8b")) return gunzip(contents, max_bytes, path);
   if (static_cast<int64_t>(contents.size()) > max_bytes) throw_too_large(path, max_bytes);
   return contents;
+}
+
+struct ByteStream::Parts {
+  explicit Parts(const std::string& path) : file(path) {}
+  Parts() = default;
+
+  // The next of the file, as much as there is at once.
+  void refill() {
+    packed = {raw.data(), static_cast<size_t>(file.read(raw.data(), static_cast<int64_t>(raw.size())))};
+  }
+
+  ReadHandle file;
+  std::string raw = std::string(1 << 16, '\0'), unpacked;
+  std::string_view packed;  // what of `raw` is not unpacked yet
+  std::optional<Unpacker> unpacker;
+  bool begun = false;
+};
+
+ByteStream::ByteStream(const std::string& path)
+    : parts_(path == "-" ? std::make_unique<Parts>() : std::make_unique<Parts>(path)) {}
+
+ByteStream::~ByteStream() = default;
+
+const std::string& ByteStream::name() const { return parts_->file.path(); }
+
+bool ByteStream::is_terminal() const { return ::isatty(parts_->file.fd()) != 0; }
+
+std::string_view ByteStream::next() {
+  Parts& p = *parts_;
+  if (!p.begun) {
+    p.begun = true;
+    p.refill();
+    if (p.packed == "\x1f") {  // a slow pipe: the second byte decides
+      const int64_t more = p.file.read(p.raw.data() + 1, 1);
+      p.packed = {p.raw.data(), static_cast<size_t>(1 + more)};
+    }
+    if (p.packed.starts_with("\x1f\x8b")) {
+      p.unpacker.emplace(name());
+      p.unpacked.resize(1 << 16);
+    } else {
+      return p.packed;
+    }
+  }
+  if (!p.unpacker) {
+    p.refill();
+    return p.packed;
+  }
+  for (;;) {
+    const int64_t got =
+        p.unpacker->unpack(p.packed, p.unpacked.data(), static_cast<int64_t>(p.unpacked.size()));
+    if (got > 0) return {p.unpacked.data(), static_cast<size_t>(got)};
+    p.refill();
+    if (p.packed.empty()) break;
+  }
+  p.unpacker->finish();
+  return {};
 }
 
 bool exists(const std::string& path) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,6 +28,25 @@ std::string read_maybe_gz(const std::string& path, int64_t max_bytes);
 
 /// Unpacks gzip `packed` (all members) to at most max_bytes; `where` names it in errors.
 std::string gunzip(std::string_view packed, int64_t max_bytes, std::string_view where);
+
+/// The bytes of a file, of a pipe or of standard input ("-"), in order, unpacked as by read_maybe_gz: any
+/// size, 128 KiB of memory. Errors as for read_maybe_gz.
+class ByteStream {
+ public:
+  explicit ByteStream(const std::string& path);
+  ~ByteStream();
+
+  /// What comes next, valid until the next call; nothing at the end. Waits only where there is nothing yet,
+  /// so what is typed at a terminal comes line by line.
+  std::string_view next();
+
+  const std::string& name() const;  // the path, or "standard input"
+  bool is_terminal() const;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
 
 bool exists(const std::string& path);        // anything at all by that name
 bool is_directory(const std::string& path);  // follows links

@@ -127,7 +127,8 @@ TEST(ReadMaybeGz, DamageAndForeignTailsAreErrors) {
   std::string damaged = good;
   damaged[damaged.size() - 6] ^= 1;  // in the CRC-32
   EXPECT_ERROR(kFormat, "damaged", gunzip(damaged, 1000, "x"));
-  EXPECT_ERROR(kFormat, "4 bytes that are not gzip follow", gunzip(good + "tail", 1000, "x"));
+  EXPECT_ERROR(kFormat, "bytes that are not gzip follow the gzip data, at byte",
+               gunzip(good + "tail", 1000, "x"));
   EXPECT_ERROR(kFormat, "damaged", gunzip("plain text", 1000, "x"));
 }
 
@@ -177,6 +178,45 @@ TEST(MakeDirectories, MakesTheMissingOnesAndNamesWhatIsInTheWay) {
   EXPECT_TRUE(exists(folder / "a/file"));
   EXPECT_FALSE(is_directory(folder / "a/file"));
   EXPECT_FALSE(exists(folder / "a/none"));
+}
+
+// All that a stream gives, and its name.
+std::string all_of(const std::string& path) {
+  ByteStream stream(path);
+  EXPECT_EQ(stream.name(), path);
+  EXPECT_FALSE(stream.is_terminal());
+  std::string all;
+  for (std::string_view piece = stream.next(); !piece.empty(); piece = stream.next()) all += piece;
+  EXPECT_TRUE(stream.next().empty()) << "the end stays the end";
+  return all;
+}
+
+TEST(ByteStream, GivesWhatReadMaybeGzGives) {
+  TemporaryFolder folder;
+  std::string text;
+  for (int i = 0; text.size() < 300000; ++i) text += std::to_string(i * 7919) + "\n";
+  const std::string zeros(5 << 20, '\0');
+  for (const std::string& contents :
+       {std::string(), std::string("x"), std::string("\x1f"), std::string("\x1f\x8c"), text, gzip(text),
+        gzip(""), gzip(zeros), gzip("one ") + gzip("") + gzip(text) + gzip(zeros)}) {
+    put(folder / "x", contents);
+    EXPECT_EQ(all_of(folder / "x"), read_maybe_gz(folder / "x", 1 << 30));
+  }
+}
+
+TEST(ByteStream, NamesWhatIsDamaged) {
+  TemporaryFolder folder;
+  const std::string packed = gzip("some text that is long enough");
+  for (size_t size = 2; size < packed.size(); ++size) {
+    put(folder / "x.gz", packed.substr(0, size));
+    EXPECT_ERROR(kFormat, folder / "x.gz: the gzip data end too early", all_of(folder / "x.gz"));
+  }
+  put(folder / "x.gz", packed + "tail");
+  EXPECT_ERROR(kFormat, "bytes that are not gzip follow", all_of(folder / "x.gz"));
+  put(folder / "x.gz", std::string(packed).replace(12, 3, "xyz"));
+  EXPECT_ERROR(kFormat, "damaged", all_of(folder / "x.gz"));
+  EXPECT_ERROR(kIo, "a file is needed", ByteStream(folder.path()));
+  EXPECT_ERROR(kIo, "check the name", ByteStream(folder / "missing"));
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 // character" mean in Python 3; these are the same for UTF-8 in std::string.
 //
 // Bytes that are not UTF-8 count as U+FFFD (text/utf8.h), so a half-trained model's output can always be
-// scored; the command line refuses such files first (read_lines.h).
+// scored; the command line refuses such files first (text/line_reader.h).
 
 #include <string>
 #include <string_view>

@@ -144,28 +144,13 @@ std::string tokenize_13a(std::string_view text) {
 
 enum class Kind { kOther, kNumber, kPunctuation, kSymbol };
 
+// utf8proc numbers the categories of a kind in a row.
 Kind kind_of(char32_t c) {
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO:
-      return Kind::kNumber;
-    case UTF8PROC_CATEGORY_PC:
-    case UTF8PROC_CATEGORY_PD:
-    case UTF8PROC_CATEGORY_PS:
-    case UTF8PROC_CATEGORY_PE:
-    case UTF8PROC_CATEGORY_PI:
-    case UTF8PROC_CATEGORY_PF:
-    case UTF8PROC_CATEGORY_PO:
-      return Kind::kPunctuation;
-    case UTF8PROC_CATEGORY_SM:
-    case UTF8PROC_CATEGORY_SC:
-    case UTF8PROC_CATEGORY_SK:
-    case UTF8PROC_CATEGORY_SO:
-      return Kind::kSymbol;
-    default:
-      return Kind::kOther;
-  }
+  const utf8proc_category_t k = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  if (k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO) return Kind::kNumber;
+  if (k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO) return Kind::kPunctuation;
+  if (k >= UTF8PROC_CATEGORY_SM && k <= UTF8PROC_CATEGORY_SO) return Kind::kSymbol;
+  return Kind::kOther;
 }
 
 // A number's full stop at the end of the line stays with it: (\p{P})(\P{N}) wants a character after. So in

@@ -5,6 +5,7 @@
 
 #include "qkv/decode/beam.h"
 #include "qkv/tasks/transformer_step_model.h"
+#include "qkv/text/line_reader.h"
 #include "qkv/text/utf8.h"
 
 namespace qkv {
@@ -16,8 +17,6 @@ struct Item {
   std::vector<int32_t> ids;
   bool first = true;  // of its line: the part that a forced prefix is for
 };
-
-bool is_blank(const std::string& line) { return line.find_first_not_of(" \t\r\n\v\f") == std::string::npos; }
 
 }  // namespace
 

@@ -1,15 +1,10 @@
 #include "qkv/train/parallel_corpus.h"
 
 #include "qkv/base/error.h"
-#include "qkv/io/file.h"
-#include "qkv/text/utf8.h"
+#include "qkv/text/line_reader.h"
 
 namespace qkv {
 namespace {
-
-constexpr int64_t kMaxBytes = int64_t{4} << 30;  // of one file, unpacked
-
-bool is_blank(const std::string& line) { return line.find_first_not_of(" \t\r") == std::string::npos; }
 
 void keep(ParallelText& text, std::string source, std::string target) {
   if (is_blank(source) || is_blank(target)) {
@@ -22,27 +17,8 @@ void keep(ParallelText& text, std::string source, std::string target) {
 
 }  // namespace
 
-std::vector<std::string> read_text_lines(const std::string& path) {
-  const std::string bytes = io::read_maybe_gz(path, kMaxBytes);
-  std::string_view left = bytes;
-  if (left.starts_with("\xEF\xBB\xBF")) left.remove_prefix(3);
-  std::vector<std::string> lines;
-  while (!left.empty()) {
-    const size_t end = left.find('\n');
-    std::string_view line = left.substr(0, end);
-    left.remove_prefix(end == std::string_view::npos ? left.size() : end + 1);
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    if (const auto bad = utf8::first_invalid(line))
-      throw_error(ErrorCode::kFormat,
-                  "{}: line {} is not UTF-8 at byte {}; convert it first, for example with iconv -t UTF-8",
-                  path, lines.size() + 1, *bad + 1);
-    lines.emplace_back(line);
-  }
-  return lines;
-}
-
 ParallelText read_parallel_files(const std::string& source_path, const std::string& target_path) {
-  std::vector<std::string> source = read_text_lines(source_path), target = read_text_lines(target_path);
+  std::vector<std::string> source = read_lines(source_path), target = read_lines(target_path);
   QKV_CHECK(source.size() == target.size(), kFormat,
             "parallel text: {} has {} lines, {} has {}; line n of one must be the translation of line n of "
             "the other",
@@ -57,7 +33,7 @@ ParallelText read_parallel_files(const std::string& source_path, const std::stri
 ParallelText read_parallel_tsv(const std::string& path, bool swap) {
   ParallelText text;
   int64_t number = 0;
-  for (const std::string& line : read_text_lines(path)) {
+  for (const std::string& line : read_lines(path)) {
     ++number;
     if (is_blank(line)) {
       ++text.skipped_empty;

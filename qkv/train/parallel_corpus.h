@@ -12,16 +12,12 @@ struct ParallelText {
   int64_t skipped_empty = 0;                // pairs left out because a side was empty
 };
 
-/// Lines i of the two files are a pair. Files are UTF-8, plain or .gz; lines end in \n or \r\n and at nothing
-/// else; a byte-order mark is dropped. Errors: kIo (missing, a directory), kFormat (different line counts,
-/// both given; invalid UTF-8, with file, line and byte; no pair at all).
+/// Lines i of the two files are a pair; text/line_reader.h says what a line is. A pair with a blank side is
+/// left out. Errors: those of read_lines, and kFormat (different line counts, both given; no pair at all).
 ParallelText read_parallel_files(const std::string& source_path, const std::string& target_path);
 
 /// Each line is source TAB target; columns after the second are ignored (`swap`: target TAB source). The same
 /// care.
 ParallelText read_parallel_tsv(const std::string& path, bool swap = false);
-
-/// The lines of one text file, empty ones kept, with the same care.
-std::vector<std::string> read_text_lines(const std::string& path);
 
 }  // namespace qkv
