@@ -145,6 +145,9 @@ struct Command {
           "train: the tokenizer needs to append </s> with id {} to a sentence and to have <pad> as id {}, as "
           "those of qkv do",
           train.model.eos_id, train.model.pad_id);
+      QKV_CHECK(tokenizer->max_emitted_id() < tokenizer->vocab_size(), kValue,
+                "train: the tokenizer makes ids up to {}, but has {} entries", tokenizer->max_emitted_id(),
+                tokenizer->vocab_size());
     }
     const bool shared = model.source_tokenizer == model.target_tokenizer;
     train.model.vocab_size = model.source_tokenizer->vocab_size();
