@@ -108,7 +108,12 @@ void Settings::bind(CLI::App& app) {
 void Settings::load(const std::string& path) {
   if (!path.empty()) load_file(path, 0);
   for (const Setting& s : settings_)
-    if (const auto flag = flags_.find(s.key); flag != flags_.end()) s.set(flag->second, flag_of(s.key));
+    if (const auto flag = flags_.find(s.key); flag != flags_.end()) {
+      const std::string before = s.toml();
+      s.set(flag->second, flag_of(s.key));
+      if (in_file_.contains(s.key) && s.toml() != before)
+        changes_.push_back(fmt::format("{} {} -> {}", s.key, before, s.toml()));
+    }
 }
 
 void Settings::load_file(const std::string& path, int depth) {
@@ -151,6 +156,7 @@ void Settings::set_from_file(const std::string& path, const std::string& name, c
                 escape(name), hint.empty() ? "" : "; did you mean " + hint + "?");
   }
   const std::string where = escape(path, kPathInMessage) + ": " + escape(name);
+  in_file_.insert(setting->key);
   if (const auto* text = value.as_string())
     setting->set(text->get(), where);
   else if (const auto* integer = value.as_integer())

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,10 @@ class Settings {
   /// Whether section.key was given as a flag: such paths mean what they say, not something under the data
   /// folder.
   bool from_flag(const std::string& key) const { return flags_.contains(key); }
+  /// Whether it was given at all, by flag or file.
+  bool given(const std::string& key) const { return from_flag(key) || in_file_.contains(key); }
+  /// Where a flag gave another value than the file: "lr 0.001 -> 0.5".
+  const std::vector<std::string>& changes() const { return changes_; }
 
  private:
   void load_file(const std::string& path, int depth);
@@ -46,6 +51,8 @@ class Settings {
   };
   std::vector<Setting> settings_;
   std::map<std::string, std::string> flags_;  // key -> text, as given
+  std::set<std::string> in_file_;             // keys
+  std::vector<std::string> changes_;
 };
 
 }  // namespace qkv::cli

@@ -55,6 +55,9 @@ TEST_F(SettingsFile, AFlagBeatsTheFile) {
   load("[training]\nsteps = 6\nrate = 2\n");
   EXPECT_EQ(steps_, 5);
   EXPECT_EQ(rate_, 2);
+  EXPECT_EQ(settings_.changes(), std::vector<std::string>{"steps 6 -> 5"});
+  EXPECT_TRUE(settings_.given("rate"));
+  EXPECT_FALSE(settings_.given("shuffle"));
 }
 
 TEST_F(SettingsFile, BuildsOnItsBase) {

@@ -50,6 +50,16 @@ struct Command {
   std::string config, out, command_line;
   bool resume = false, quiet = false;
 
+  // Pairs in one file, or two files of lines: what a flag gives takes the place of what a recipe gave in the
+  // other form.
+  void choose_form(const std::string& prefix, std::string& pairs, std::string& source,
+                   std::string& target) const {
+    const bool one = settings.from_flag(prefix + "pairs"),
+               two = settings.from_flag(prefix + "source") || settings.from_flag(prefix + "target");
+    if (one && !two) source.clear(), target.clear();
+    if (two && !one) pairs.clear();
+  }
+
   // A path given as a flag means what it says; one of a settings file lies under the data folder. Absolute
   // from here on, so that the run's own config.toml can be read from anywhere.
   void resolve_paths() {
@@ -60,15 +70,25 @@ struct Command {
                              {"valid_source", &train.valid_source},
                              {"valid_target", &train.valid_target},
                              {"tokenizer", &train.tokenizer}})
-      if (!path->empty())
-        *path = std::filesystem::absolute(settings.from_flag(key) ? *path : data_path(*path))
-                    .lexically_normal()
-                    .string();
+      if (!path->empty()) {
+        const bool typed = settings.from_flag(key);
+        *path = std::filesystem::absolute(typed ? *path : data_path(*path)).lexically_normal().string();
+        QKV_CHECK(typed || io::exists(*path), kIo,
+                  "{}: no such file; the settings name it as {}. Set QKV_DATA to the folder of your data; "
+                  "docs/data.md says "
+                  "where to get it",
+                  *path, key);
+      }
   }
 
   ParallelText read(const char* what, const std::string& prefix, const std::string& pairs,
                     const std::string& source, const std::string& target) const {
-    QKV_CHECK(pairs.empty() != (source.empty() || target.empty()), kValue,
+    const bool two = !source.empty() && !target.empty();
+    QKV_CHECK(
+        pairs.empty() || (source.empty() && target.empty()), kValue,
+        "train: {} data is given twice: as --{}pairs, and as --{}source or --{}target; give one of the two",
+        what, prefix, prefix, prefix);
+    QKV_CHECK(!pairs.empty() || two, kValue,
               "train: {} data: give --{}pairs FILE, or both --{}source FILE and --{}target FILE", what,
               prefix, prefix, prefix);
     return pairs.empty() ? read_parallel_files(source, target) : read_parallel_tsv(pairs, train.swap);
@@ -82,7 +102,8 @@ struct Command {
           std::make_shared<Tokenizer>(Tokenizer::load(train.tokenizer));
       return;
     }
-    const BpeTrainerOptions options = train.bpe();
+    BpeTrainerOptions options = train.bpe();
+    options.allow_smaller = !settings.given("vocab_size");
     if (train.joint) {
       std::vector<std::string> lines = text.source;
       lines.insert(lines.end(), text.target.begin(), text.target.end());
@@ -92,8 +113,10 @@ struct Command {
       model.source_tokenizer = std::make_shared<Tokenizer>(train_bpe(text.source, options));
       model.target_tokenizer = std::make_shared<Tokenizer>(train_bpe(text.target, options));
     }
-    observer.on_message(fmt::format("vocabulary: {} entries{}", model.source_tokenizer->vocab_size(),
-                                    train.joint ? ", joint" : " for each language"));
+    const int64_t entries = model.source_tokenizer->vocab_size();
+    observer.on_message(fmt::format("vocabulary: {} entries{}{}", entries,
+                                    train.joint ? ", joint" : " for each language",
+                                    entries < train.vocab_size ? " (the text gives no more)" : ""));
   }
 
   void record() const {
@@ -109,15 +132,24 @@ struct Command {
       settings.load(resume && config.empty() && io::exists(out + "/config.toml") ? out + "/config.toml"
                                                                                  : config);
       train.resolve();
+      TransformerConfig model = train.model;  // its sizes, before any text is read
+      model.vocab_size = std::max<int64_t>(3, train.vocab_size);
+      model.validate("train");
     } catch (const Error& e) {
       // What was typed is wrong: a wrong call, with its own exit status. A damaged file is not.
       if (e.code() == ErrorCode::kValue) throw CLI::ValidationError(e.what());
       throw;
     }
+    choose_form("", train.pairs, train.source, train.target);
+    choose_form("valid_", train.valid_pairs, train.valid_source, train.valid_target);
     resolve_paths();
     QKV_CHECK(!out.empty(), kValue, "train: where to? give --out DIR");
     QKV_CHECK(!resume || has_checkpoint(out + "/checkpoints"), kIo,
               "train: {} holds no checkpoint to resume from; leave --resume out to begin a run there", out);
+    QKV_CHECK(resume || !has_checkpoint(out + "/checkpoints"), kValue,
+              "train: {} already holds a run; go on with --resume, or choose another --out", out);
+    QKV_CHECK(!io::exists(out) || io::is_directory(out), kIo, "train: {} is a file; --out needs a folder",
+              out);
 
     Progress progress;
     TrainObserver silent;
@@ -158,6 +190,9 @@ struct Command {
     if (trainee.n_skipped() > 0)
       observer.on_message(fmt::format("{} pairs longer than {} tokens left out", trainee.n_skipped(),
                                       train.task.batches.max_length));
+    if (resume)
+      for (const std::string& change : settings.changes())
+        observer.on_message("changed for this resumption: " + change);
     observer.on_message(
         fmt::format("{} pairs, {} target tokens an epoch, {:.2f} M parameters, {} on {} with {} threads",
                     training.source.size(), trainee.training_target_tokens(),
@@ -169,8 +204,6 @@ struct Command {
     for (const char* folder : {"", "/checkpoints", "/weights"})
       if (io::is_directory(out + folder)) io::remove_abandoned_temporaries(out + folder);
     if (!resume) {
-      QKV_CHECK(!has_checkpoint(out + "/checkpoints"), kValue,
-                "train: {} already holds a run; go on with --resume, or choose another --out", out);
       model.source_tokenizer->save(tokenizer_path);
       if (!shared) model.target_tokenizer->save(target_path);
     }
@@ -179,14 +212,15 @@ struct Command {
     train.train.stop = &stop_requested;
     std::signal(SIGINT, on_signal);
     std::signal(SIGTERM, on_signal);
+    std::signal(SIGHUP, on_signal);  // a terminal that is closed
     Observer recorder(observer, [&] { record(); });
     const TrainResult result = qkv::train(trainee, train.train, recorder);
     if (result.stopped)
       throw Error(
           ErrorCode::kCancelled,
           fmt::format(
-              "training stopped on request and saved; go on with: qkv train translate --out {} --resume",
-              out));
+              "training stopped at step {} and saved; go on with: qkv train translate --out {} --resume",
+              result.state.step, out));
     observer.on_message(
         fmt::format("done in {}: {}/{} is the best on validation; try it:\n  echo 'A sentence.' | qkv "
                     "translate --model {}",
@@ -218,9 +252,11 @@ void add_train_command(CLI::App& app) {
   command->settings.bind(*translate);
   translate->footer(
       "Example:\n"
+      "  qkv train translate --config recipes/small.toml --pairs mine.tsv --valid-pairs valid.tsv --out "
+      "runs/mine\n"
       "  qkv train translate --config recipes/multi30k-en-de.toml --out runs/multi30k\n"
-      "  qkv train translate --pairs pairs.tsv --valid-pairs valid.tsv --max-epochs 10 --out runs/mine\n"
-      "Ctrl-C saves and leaves; --resume goes on to the same bits.");
+      "Ctrl-C saves and leaves; --resume goes on to the same bits (and names what a flag changes: then to "
+      "others).");
   translate->callback([command] {
     command->command_line = own_command_line();
     command->run();

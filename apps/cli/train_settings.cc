@@ -1,8 +1,11 @@
 #include "apps/cli/train_settings.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "qkv/attention/scores.h"
+#include "qkv/base/nearest.h"
 #include "qkv/nn/activation.h"
 
 namespace qkv::cli {
@@ -15,6 +18,15 @@ bool one_of(const char* setting, const std::string& value, const char* yes, cons
 
 // The word users know for "cannot look at the source positions" is none; attention calls the score uniform.
 std::string score_name(const std::string& word) { return word == "none" ? "uniform" : word; }
+
+void check_word(const char* setting, const std::string& word) {
+  std::vector<std::string> words(score_names().begin(), score_names().end());
+  std::replace(words.begin(), words.end(), std::string("uniform"), std::string("none"));
+  if (word == "uniform" || std::find(words.begin(), words.end(), word) != words.end()) return;
+  const std::string hint = nearest(word, words);
+  throw_error(ErrorCode::kValue, "{}: no score is called '{}'{}; there are {}", setting, word,
+              hint.empty() ? "" : "; did you mean " + hint + "?", fmt::join(words, ", "));
+}
 
 }  // namespace
 
@@ -110,7 +122,7 @@ void TrainSettings::resolve() {
   for (auto [setting, word] : {std::pair{"attention", attention},
                                {"encoder_attention", encoder_attention},
                                {"decoder_attention", decoder_attention}})
-    check_score_name(score_name(word), setting);
+    check_word(setting, word);
   model.cross_attention = score_name(attention);
   model.encoder_attention = score_name(encoder_attention);
   model.decoder_attention = score_name(decoder_attention);

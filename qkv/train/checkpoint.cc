@@ -27,8 +27,9 @@ io::SafetensorsTensor view_of(const std::string& name, const Tensor& t) {
 void copy_into(const io::SafetensorsFile& file, const std::string& name, const Tensor& t) {
   const io::SafetensorsTensor& saved = file.at(name);
   const Shape shape{std::span<const int64_t>(saved.shape)};
-  QKV_CHECK(shape == t.shape(), kFormat, "{}: {} is {}, the model's is {}", file.path(), name, shape.str(),
-            t.shape().str());
+  QKV_CHECK(shape == t.shape(), kFormat,
+            "{}: {} is {}, the model's is {}; a resumed run keeps the sizes it began with", file.path(), name,
+            shape.str(), t.shape().str());
   io::copy_to_f32(saved, {t.data<float>(), static_cast<size_t>(t.numel())});
 }
 

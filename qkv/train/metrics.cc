@@ -64,16 +64,15 @@ void Metrics::validation(const TrainingState& state, const Validation& validatio
 }
 
 void Metrics::summary(const std::string& path, const TrainResult& r) {
-  io::write_file_atomically(path, io::dump_json({{"steps", r.state.step},
-                                                 {"epochs", r.state.epoch},
-                                                 {"target_tokens", r.state.target_tokens},
-                                                 {"seconds", r.state.seconds},
-                                                 {"best_step", r.state.best_step},
-                                                 {"last", to_json(r.last)},
-                                                 {"average", to_json(r.average)},
-                                                 {"chosen", r.chosen}},
-                                                1) +
-                                      "\n");
+  io::Json json = {{"steps", r.state.step},
+                   {"epochs", r.state.epoch},
+                   {"target_tokens", r.state.target_tokens},
+                   {"seconds", r.state.seconds},
+                   {"best_step", r.state.best_step},
+                   {"last", to_json(r.last)},
+                   {"chosen", r.chosen}};
+  if (r.average) json["average"] = to_json(*r.average);
+  io::write_file_atomically(path, io::dump_json(json, 1) + "\n");
 }
 
 }  // namespace qkv

@@ -65,7 +65,6 @@ class Loop {
     while (!finished()) {
       if (options_.stop != nullptr && options_.stop->load()) {
         save();
-        say(fmt::format("stopped at step {}; --resume goes on from here", state_.step));
         return {.state = state_, .stopped = true, .chosen = ""};
       }
       step();
@@ -112,6 +111,12 @@ class Loop {
     batches_ = trainee_.begin_epoch(state_.epoch);
     QKV_CHECK(state_.batch < batches_, kFormat, "train: the checkpoint is at batch {} of an epoch of {}",
               state_.batch, batches_);
+    if (const int64_t total = steps_total(); total > 0 && total < 2 * options_.schedule.warmup_steps)
+      say(
+          fmt::format("only {} steps, and the learning rate rises for {} (warmup): expect little. A small "
+                      "text wants a shorter "
+                      "warmup, smaller batches and more epochs",
+                      total, options_.schedule.warmup_steps));
     observer_.on_start(state_);
     started_ = now();
     if (options_.non_finite == NonFinitePolicy::kRollBack && !options_.resume)
@@ -205,6 +210,14 @@ class Loop {
     say(fmt::format("{}; weights rolled back to those of step {}", what, saved.step));
   }
 
+  // Of the whole run, 0 where only the clock ends it.
+  int64_t steps_total() const {
+    if (options_.max_epochs == 0) return options_.max_steps;
+    const int64_t by_epochs =
+        (batches_ + options_.accumulate - 1) / options_.accumulate * options_.max_epochs;
+    return options_.max_steps > 0 ? std::min(options_.max_steps, by_epochs) : by_epochs;
+  }
+
   void report(const LossSums& sums, double rate, double norm) {
     const double n = static_cast<double>(std::max<int64_t>(1, sums.n));
     StepReport r{.state = state_,
@@ -215,12 +228,7 @@ class Loop {
                  .tokens_per_second = speed_.tokens(),
                  .flops_per_second = speed_.flops()};
     r.state.seconds = seconds();
-    const int64_t updates_per_epoch = (batches_ + options_.accumulate - 1) / options_.accumulate;
-    r.steps_total = options_.max_steps;
-    if (options_.max_epochs > 0) {
-      const int64_t by_epochs = updates_per_epoch * options_.max_epochs;
-      r.steps_total = r.steps_total > 0 ? std::min(r.steps_total, by_epochs) : by_epochs;
-    }
+    r.steps_total = steps_total();
     if (r.steps_total > 0) {
       // Training steps at their present speed, and validations at what they have cost so far.
       const double left = static_cast<double>(std::max<int64_t>(0, r.steps_total - state_.step));
@@ -232,7 +240,7 @@ class Loop {
       r.seconds_left = r.seconds_left < 0 ? by_clock : std::min(r.seconds_left, by_clock);
     }
     observer_.on_step(r);
-    if (state_.step % options_.log_every == 0) metrics_.step(r);
+    if (state_.step % options_.log_every == 0 || state_.step == 1 || finished()) metrics_.step(r);
   }
 
   double seconds() const { return state_.seconds + (now() - started_); }
@@ -316,9 +324,9 @@ class Loop {
     if (paths.size() > 1) {
       load_average(paths, optimizer_.parameters());
       result.average = trainee_.validate();
-      metrics_.validation(state_, result.average, false, "average");
+      metrics_.validation(state_, *result.average, false, "average");
       save_model("average");
-      if (merit(result.average) > state_.best) result.chosen = "average";
+      if (merit(*result.average) > state_.best) result.chosen = "average";
     }
     metrics_.summary(options_.run_dir + "/summary.json", result);
     return result;

@@ -3,6 +3,7 @@
 // Trainee.
 
 #include <atomic>
+#include <optional>
 #include <string>
 
 #include "qkv/autograd/parameter.h"
@@ -94,9 +95,10 @@ class TrainObserver {
 
 struct TrainResult {
   TrainingState state;
-  Validation last, average;
-  bool stopped = false;  // left early on request; resume goes on from here
-  std::string chosen;    // "best", "average" or "last": the best on validation, in run_dir/<chosen>
+  Validation last;
+  std::optional<Validation> average;  // of the averaged weights, where there are any
+  bool stopped = false;               // left early on request; resume goes on from here
+  std::string chosen;  // "best", "average" or "last": the best on validation, in run_dir/<chosen>
 };
 
 /// Trains until a limit, writing to run_dir: checkpoints/, best/, last/, average/, metrics.jsonl,
