@@ -185,11 +185,10 @@ Tokenizer train_bpe(const std::function<bool(std::string& line)>& next, const Bp
                           .forbidden = {options.special_tokens.begin(), options.special_tokens.end()}});
   const auto got = static_cast<int64_t>(pieces.size());
   QKV_CHECK(got == options.vocab_size || options.allow_smaller, kValue,
-            "tokenizer training: vocab_size {} is more than this text can give: the largest possible is {} "
-            "({} special "
-            "tokens, {} {}, {} merges of pairs that occur at least {} times). Ask for {} or less, allow a "
-            "smaller one, "
-            "lower min_frequency, or add text",
+            "tokenizer training: vocab_size {} is more than this text can give: at most {} ({} special "
+            "tokens, {} {}, "
+            "{} merges of pairs that occur at least {} times). Ask for {} or less, lower min_frequency, or "
+            "add text",
             options.vocab_size, got, options.special_tokens.size(), alphabet.size(),
             options.byte_level ? "bytes" : "characters", got - base, options.min_frequency, got);
 
