@@ -21,6 +21,7 @@ train() { "$qkv" train translate --valid-pairs "$V" $small --out "$dir/run$RANDO
 # Calls.
 expect 2 "Did you mean translate?" "$qkv" tranlsate
 expect 2 "Did you mean --beam" "$qkv" translate --baem 3
+expect 2 "excludes" "$qkv" translate 'I know.' -i "$0"
 expect 2 "" "$qkv"
 expect 0 "" "$qkv" translate -h
 expect 2 "'abc' is not a whole number" train --pairs "$T" --max-steps abc
