@@ -80,6 +80,8 @@ model() { rm -rf "$dir/m"; cp -r "$run/last" "$dir/m"; }
 translate() { "$qkv" translate --model "$dir/m"; }
 echo 'I know.' > "$dir/in"; input="$dir/in"
 expect 1 "no such directory" "$qkv" translate --model "$dir/nowhere"
+grep -q "qkv's folder" "$dir/stderr" && { echo "FAILED: advice on a model that was given"; failures=$((failures + 1)); }
+expect 1 "models/en-de: no such directory; run from qkv's folder, or give --model DIR" env -C "$dir" "$(realpath "$qkv")" translate
 model; rm "$dir/m/tokenizer.json"; expect 1 "tokenizer.json" translate
 model; rm "$dir/m/model.safetensors"; expect 1 "model.safetensors" translate
 model; truncate -s -10 "$dir/m/model.safetensors"; expect 1 "model.safetensors" translate

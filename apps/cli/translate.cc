@@ -10,6 +10,7 @@
 
 #include "apps/cli/output.h"
 #include "apps/cli/translate_output.h"
+#include "qkv/io/file.h"
 #include "qkv/tasks/translator.h"
 #include "qkv/text/line_reader.h"
 #include "qkv/text/utf8.h"
@@ -26,7 +27,7 @@ struct Flags {
   TranslateOptions translate;
   OutputOptions show;
   std::string html;
-  bool draw = false;
+  bool draw = false, model_given = false;
 };
 
 // The lines to translate, some at a time: the sentences of the call, or else those of the input.
@@ -67,6 +68,8 @@ void run(Flags f) {
       f.penalty == "gnmt" ? decode::LengthPenaltyKind::kGnmt : decode::LengthPenaltyKind::kLength;
   options.search.n_best = std::max<int64_t>(1, f.show.n_best);
   options.search.beam_size = std::max(options.search.beam_size, options.search.n_best);
+  QKV_CHECK(f.model_given || io::exists(f.model), kIo,
+            "{}: no such directory; run from qkv's folder, or give --model DIR", f.model);
   const Translator translator(TranslationModel::load(f.model), options);
 
   if (f.draw) f.show.align = true;
@@ -112,8 +115,9 @@ void add_translate_command(CLI::App& app) {
       app.add_subcommand("translate", "translate sentences: those given, or lines of standard input");
   auto f = std::make_shared<Flags>();
   decode::SearchOptions& search = f->translate.search;
-  cmd->add_option("-m,--model", f->model, "model directory, or run directory of qkv train translate")
-      ->capture_default_str();
+  CLI::Option* model =
+      cmd->add_option("-m,--model", f->model, "model directory, or run directory of qkv train translate")
+          ->capture_default_str();
   CLI::Option* input = cmd->add_option("-i,--input", f->input, "source lines (default: standard input)");
   cmd->add_option("sentences", f->sentences, "what to translate, instead of an input")
       ->type_name("SENTENCE")
@@ -156,7 +160,10 @@ void add_translate_command(CLI::App& app) {
       "  qkv translate 'Where is the station?' --align\n"
       "  qkv translate --model runs/mine --beam 5 --nbest 3 --json < lines.en\n"
       "  head -5 lines.en | qkv translate --html attention.html");
-  cmd->callback([f] { run(*f); });
+  cmd->callback([f, model] {
+    f->model_given = model->count() > 0;
+    run(*f);
+  });
 }
 
 }  // namespace qkv::cli
