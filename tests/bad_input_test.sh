@@ -21,6 +21,7 @@ train() { "$qkv" train translate --valid-pairs "$V" $small --out "$dir/run$RANDO
 # Calls.
 expect 2 "Did you mean translate?" "$qkv" tranlsate
 expect 2 "Did you mean --beam" "$qkv" translate --baem 3
+expect 2 "excludes" "$qkv" translate 'I know.' -i "$0"
 expect 2 "" "$qkv"
 expect 0 "" "$qkv" translate -h
 expect 2 "'abc' is not a whole number" train --pairs "$T" --max-steps abc
@@ -79,6 +80,8 @@ model() { rm -rf "$dir/m"; cp -r "$run/last" "$dir/m"; }
 translate() { "$qkv" translate --model "$dir/m"; }
 echo 'I know.' > "$dir/in"; input="$dir/in"
 expect 1 "no such directory" "$qkv" translate --model "$dir/nowhere"
+grep -q "qkv's folder" "$dir/stderr" && { echo "FAILED: advice on a model that was given"; failures=$((failures + 1)); }
+expect 1 "models/en-de: no such directory; run from qkv's folder, or give --model DIR" env -C "$dir" "$(realpath "$qkv")" translate
 model; rm "$dir/m/tokenizer.json"; expect 1 "tokenizer.json" translate
 model; rm "$dir/m/model.safetensors"; expect 1 "model.safetensors" translate
 model; truncate -s -10 "$dir/m/model.safetensors"; expect 1 "model.safetensors" translate

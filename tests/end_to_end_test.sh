@@ -30,6 +30,13 @@ printf 'I know.\n\nWho are you?\r\n' > "$dir/in"
 [ -z "$(sed -n 2p "$dir/out")" ] || fail "an empty line became '$(sed -n 2p "$dir/out")'"
 [ -n "$(sed -n 1p "$dir/out")" ] || fail "no translation"
 
+# Sentences of the call are its lines; a person at a terminal is told what to do.
+[ "$("$qkv" translate 'I know.' '' 'Who are you?' --model "$dir/run" --beam 3)" = "$(cat "$dir/out")" ] || fail "sentences in the call"
+[ "$("$qkv" translate --model "$dir/run" train | wc -l)" = 1 ] || fail "a sentence that is the name of a command"
+if echo | script -qec true /dev/null > /dev/null 2>&1; then
+  (sleep 2; printf '\004') | script -qec "'$qkv' translate --model '$dir/run'" /dev/null | grep -q 'type sentences, one a line; Ctrl-D ends' || fail "a terminal is not told"
+fi
+
 cut -f1 "$root/tests/data/valid.tsv" > "$dir/src"; cut -f2 "$root/tests/data/valid.tsv" > "$dir/ref"
 # The same sentence alone, in a batch, on one thread and on two.
 "$qkv" translate --model "$dir/run" --scores --beam 4 -i "$dir/src" > "$dir/all"

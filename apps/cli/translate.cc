@@ -1,13 +1,19 @@
 #include "apps/cli/translate.h"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "apps/cli/output.h"
 #include "apps/cli/translate_output.h"
+#include "qkv/io/file.h"
 #include "qkv/tasks/translator.h"
 #include "qkv/text/line_reader.h"
+#include "qkv/text/utf8.h"
 
 namespace qkv::cli {
 namespace {
@@ -17,10 +23,39 @@ constexpr size_t kLinesAtOnce =
 
 struct Flags {
   std::string model = "models/en-de", input, output, dtype = "auto", prefix, penalty = "length";
+  std::vector<std::string> sentences;  // given in the call, instead of an input
   TranslateOptions translate;
   OutputOptions show;
   std::string html;
-  bool draw = false;
+  bool draw = false, model_given = false;
+};
+
+// The lines to translate, some at a time: the sentences of the call, or else those of the input.
+class Source {
+ public:
+  explicit Source(const Flags& f) {
+    for (const std::string& sentence : f.sentences) {
+      if (const auto bad = utf8::first_invalid(sentence))
+        throw_error(ErrorCode::kValue, "translate: sentence {} of the call is not UTF-8 at byte {}",
+                    &sentence - f.sentences.data() + 1, *bad + 1);
+      for (size_t begin = 0, end = 0; begin < sentence.size() || begin == 0; begin = end + 1) {
+        end = std::min(sentence.find('\n', begin), sentence.size());
+        given_.push_back(sentence.substr(begin, end - begin));
+      }
+    }
+    if (!given_.empty()) return;
+    reader_.emplace(f.input);
+    if ((f.input.empty() || f.input == "-") && ::isatty(STDIN_FILENO) != 0)
+      fmt::print(stderr, "qkv translate: type sentences, one a line; Ctrl-D ends\n");
+  }
+
+  std::vector<std::string> next() {
+    return reader_ ? reader_->next(kLinesAtOnce) : std::exchange(given_, {});
+  }
+
+ private:
+  std::vector<std::string> given_;
+  std::optional<LineReader> reader_;
 };
 
 void run(Flags f) {
@@ -33,6 +68,8 @@ void run(Flags f) {
       f.penalty == "gnmt" ? decode::LengthPenaltyKind::kGnmt : decode::LengthPenaltyKind::kLength;
   options.search.n_best = std::max<int64_t>(1, f.show.n_best);
   options.search.beam_size = std::max(options.search.beam_size, options.search.n_best);
+  QKV_CHECK(f.model_given || io::exists(f.model), kIo,
+            "{}: no such directory; run from qkv's folder, or give --model DIR", f.model);
   const Translator translator(TranslationModel::load(f.model), options);
 
   if (f.draw) f.show.align = true;
@@ -42,9 +79,9 @@ void run(Flags f) {
   explain::AttentionPage page = new_page(translator, f.model);
   int64_t left_out = 0;
 
-  LineReader reader(f.input);
+  Source source(f);
   for (int64_t number = 1;;) {
-    const std::vector<std::string> lines = reader.next(kLinesAtOnce);
+    const std::vector<std::string> lines = source.next();
     if (lines.empty()) break;
     const std::vector<Translation> results = translator.translate(lines);
     std::string text;
@@ -74,12 +111,17 @@ void run(Flags f) {
 }  // namespace
 
 void add_translate_command(CLI::App& app) {
-  CLI::App* cmd = app.add_subcommand("translate", "translate lines: standard input to standard output");
+  CLI::App* cmd =
+      app.add_subcommand("translate", "translate sentences: those given, or lines of standard input");
   auto f = std::make_shared<Flags>();
   decode::SearchOptions& search = f->translate.search;
-  cmd->add_option("-m,--model", f->model, "model directory, or run directory of qkv train translate")
-      ->capture_default_str();
-  cmd->add_option("-i,--input", f->input, "source lines (default: standard input)");
+  CLI::Option* model =
+      cmd->add_option("-m,--model", f->model, "model directory, or run directory of qkv train translate")
+          ->capture_default_str();
+  CLI::Option* input = cmd->add_option("-i,--input", f->input, "source lines (default: standard input)");
+  cmd->add_option("sentences", f->sentences, "what to translate, instead of an input")
+      ->type_name("SENTENCE")
+      ->excludes(input);
   cmd->add_option("-o,--output", f->output, "translations (default: standard output)");
   cmd->add_option("--beam,--beam-size", search.beam_size, "hypotheses kept at each step; 1 is greedy")
       ->capture_default_str()
@@ -115,10 +157,13 @@ void add_translate_command(CLI::App& app) {
   cmd->add_flag("--json", f->show.json, "one JSON object a line");
   cmd->footer(
       "Examples:\n"
-      "  echo 'Where is the station?' | qkv translate --align\n"
+      "  qkv translate 'Where is the station?' --align\n"
       "  qkv translate --model runs/mine --beam 5 --nbest 3 --json < lines.en\n"
       "  head -5 lines.en | qkv translate --html attention.html");
-  cmd->callback([f] { run(*f); });
+  cmd->callback([f, model] {
+    f->model_given = model->count() > 0;
+    run(*f);
+  });
 }
 
 }  // namespace qkv::cli
