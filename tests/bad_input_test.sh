@@ -22,7 +22,10 @@ train() { "$qkv" train translate --valid-pairs "$V" $small --out "$dir/run$RANDO
 expect 2 "Did you mean translate?" "$qkv" tranlsate
 expect 2 "Did you mean --beam" "$qkv" translate --baem 3
 expect 2 "excludes" "$qkv" translate 'I know.' -i "$0"
-expect 2 "" "$qkv"
+expect 2 "qkv needs one of these after it: train, translate, score" "$qkv"
+expect 2 "train needs one of these after it: translate" "$qkv" train
+expect 2 "score needs one of these after it: bleu, chrf, ter" "$qkv" score
+expect 1 'QKV_THREADS: "abc" is not a number' env QKV_THREADS=abc "$qkv" doctor
 expect 0 "" "$qkv" translate -h
 expect 2 "'abc' is not a whole number" train --pairs "$T" --max-steps abc
 expect 2 "did you mean scaled_dot" train --pairs "$T" --attention scaled_dto
@@ -120,6 +123,16 @@ expect 1 "full: No space left on device" "$qkv" translate --model "$dir/m" --max
 for command in doctor "info $dir/m" --help --version; do
   "$qkv" $command > /dev/full 2> "$dir/stderr" && { echo "FAILED: $command > /dev/full exits 0"; failures=$((failures + 1)); }
   grep -q "writing standard output: " "$dir/stderr" || { echo "FAILED: $command > /dev/full says '$(cat "$dir/stderr")'"; failures=$((failures + 1)); }
+done
+
+yes 'I know.' | head -3000 > "$dir/many"
+expect 1 "writing standard output: No space left on device" sh -c '"$1" score bleu --sentence --ref "$2" < "$2" > /dev/full' - "$qkv" "$dir/many"
+# But a reader that leaves has what it wants: the program ends as others do, without a word.
+for command in --help "info --tensors $dir/m" "score bleu --sentence --ref $dir/many -i $dir/many" "tokenizer encode --tokenizer $dir/m/tokenizer.json -i $dir/many" "translate --model $dir/m --max-length 2 -i $dir/many"; do
+  "$qkv" $command 2> "$dir/stderr" | true
+  status=${PIPESTATUS[0]}
+  # What fits the pipe before the reader leaves is written: that is success.
+  { [ "$status" = 141 ] || [ "$status" = 0 ]; } && [ ! -s "$dir/stderr" ] || { echo "FAILED: $command | true: status $status, '$(cat "$dir/stderr")'"; failures=$((failures + 1)); }
 done
 
 # A full disk while saving: a message, no debris, and what was saved before goes on once there is room.

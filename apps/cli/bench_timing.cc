@@ -9,6 +9,7 @@
 #include <fstream>
 #include <vector>
 
+#include "apps/cli/output.h"
 #include "qkv/base/cpu.h"
 #include "qkv/base/parallel.h"
 
@@ -86,15 +87,14 @@ void print_case(const std::string& name, const Timing& t, double work, const std
   line["peak_rss_mb"] = std::round(peak_rss_mb());
   line["steal_pct"] = rounded(t.steal_pct, 1);
   if (json) {
-    fmt::print("{}\n", line.dump());
+    print("{}\n", line.dump());
   } else {
-    fmt::print("{:40}", name);
+    print("{:40}", name);
     for (const auto& [key, value] : line.items())
-      if (key != "case")
-        fmt::print("  {} {}", key, value.is_string() ? value.get<std::string>() : value.dump());
-    fmt::print("\n");
+      if (key != "case") print("  {} {}", key, value.is_string() ? value.get<std::string>() : value.dump());
+    print("\n");
   }
-  std::fflush(stdout);
+  flush_stdout();
 }
 
 }  // namespace qkv::cli

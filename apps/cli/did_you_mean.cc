@@ -1,5 +1,7 @@
 #include "apps/cli/did_you_mean.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <string_view>
 #include <vector>
@@ -53,6 +55,15 @@ std::string did_you_mean(const CLI::App& app, int argc, char** argv) {
     }
   }
   return "";
+}
+
+std::string message_of(const CLI::ParseError& error, const CLI::App& app) {
+  const std::string_view text = error.what();
+  if (!text.starts_with("A subcommand is required")) return error.what();
+  const CLI::App* level = &app;
+  while (!level->get_subcommands().empty()) level = level->get_subcommands().back();
+  return fmt::format("{} needs one of these after it: {}", level->get_name(),
+                     fmt::join(command_names(*level), ", "));
 }
 
 }  // namespace qkv::cli

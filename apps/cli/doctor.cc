@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "apps/cli/data_path.h"
+#include "apps/cli/output.h"
 #include "qkv/base/cpu.h"
 #include "qkv/base/parallel.h"
 #include "qkv/io/file.h"
@@ -20,43 +21,43 @@ void run(bool json) {
   const double memory =
       static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 30);
   if (json) {
-    fmt::print("{}\n", io::dump_json({{"version", QKV_VERSION},
-                                      {"cpu", cpu.model},
-                                      {"vendor", cpu.vendor},
-                                      {"cores", omp_get_num_procs()},
-                                      {"threads", threads()},
-                                      {"memory_gib", memory},
-                                      {"isa", name(isa())},
-                                      {"best_isa", name(best_isa())},
-                                      {"avx2", cpu.avx2_fma},
-                                      {"avx512", cpu.avx512},
-                                      {"avx512_bf16", cpu.avx512_bf16},
-                                      {"avx512_vnni", cpu.avx512_vnni},
-                                      {"avx512_fp16", cpu.avx512_fp16},
-                                      {"amx_bf16", cpu.amx_bf16},
-                                      {"amx_int8", cpu.amx_int8},
-                                      {"fast_bf16_dot", cpu.fast_bf16_dot},
-                                      {"dtype", name(default_compute_dtype())},
-                                      {"data", data_folder()}}));
+    print("{}\n", io::dump_json({{"version", QKV_VERSION},
+                                 {"cpu", cpu.model},
+                                 {"vendor", cpu.vendor},
+                                 {"cores", omp_get_num_procs()},
+                                 {"threads", threads()},
+                                 {"memory_gib", memory},
+                                 {"isa", name(isa())},
+                                 {"best_isa", name(best_isa())},
+                                 {"avx2", cpu.avx2_fma},
+                                 {"avx512", cpu.avx512},
+                                 {"avx512_bf16", cpu.avx512_bf16},
+                                 {"avx512_vnni", cpu.avx512_vnni},
+                                 {"avx512_fp16", cpu.avx512_fp16},
+                                 {"amx_bf16", cpu.amx_bf16},
+                                 {"amx_int8", cpu.amx_int8},
+                                 {"fast_bf16_dot", cpu.fast_bf16_dot},
+                                 {"dtype", name(default_compute_dtype())},
+                                 {"data", data_folder()}}));
     return;
   }
   const auto yes = [](bool b) { return b ? "yes" : "no"; };
-  fmt::print("qkv {}\n\n", QKV_VERSION);
-  fmt::print("CPU        {} ({})\n", cpu.model, cpu.vendor);
-  fmt::print("cores      {} ({} threads in use)\n", omp_get_num_procs(), threads());
-  fmt::print("memory     {:.1f} GiB\n\n", memory);
-  fmt::print(
+  print("qkv {}\n\n", QKV_VERSION);
+  print("CPU        {} ({})\n", cpu.model, cpu.vendor);
+  print("cores      {} ({} threads in use)\n", omp_get_num_procs(), threads());
+  print("memory     {:.1f} GiB\n\n", memory);
+  print(
       "AVX2+FMA   {}\nAVX-512    {}\n  bf16     {}{}\n  VNNI     {}\n  fp16     {}\nAMX bf16   {}\nAMX int8  "
       " {}\n\n",
       yes(cpu.avx2_fma), yes(cpu.avx512), yes(cpu.avx512_bf16),
       cpu.avx512_bf16 ? (cpu.fast_bf16_dot ? ", faster than f32: used" : ", slower than f32 here: not used")
                       : "",
       yes(cpu.avx512_vnni), yes(cpu.avx512_fp16), yes(cpu.amx_bf16), yes(cpu.amx_int8));
-  fmt::print("kernels    {}{}\n", name(isa()),
-             isa() < best_isa() ? fmt::format(" (QKV_ISA; best is {})", name(best_isa())) : "");
-  fmt::print("models run in {} unless told otherwise (--dtype)\n", name(default_compute_dtype()));
-  fmt::print("data       {} ({})\n", data_folder(),
-             io::is_directory(data_folder()) ? "there" : "not there; docs/data.md says what to fetch");
+  print("kernels    {}{}\n", name(isa()),
+        isa() < best_isa() ? fmt::format(" (QKV_ISA; best is {})", name(best_isa())) : "");
+  print("models run in {} unless told otherwise (--dtype)\n", name(default_compute_dtype()));
+  print("data       {} ({})\n", data_folder(),
+        io::is_directory(data_folder()) ? "there" : "not there; docs/data.md says what to fetch");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "apps/cli/output.h"
 #include "qkv/io/file.h"
 #include "qkv/io/json.h"
 #include "qkv/io/safetensors.h"
@@ -28,27 +29,25 @@ void run(const std::string& given, bool json, bool tensors) {
                     {"dtype", file.tensors().empty() ? "" : file.tensors().front().dtype}};
     for (const auto& t : file.tensors())
       if (tensors) out["tensors"].push_back({{"name", t.name}, {"dtype", t.dtype}, {"shape", t.shape}});
-    fmt::print("{}\n", io::dump_json(out));
+    print("{}\n", io::dump_json(out));
     return;
   }
-  fmt::print("{}\n", dir);
-  fmt::print("  encoder-decoder Transformer, {}-norm, {} positions (model_type {})\n",
-             c.pre_norm ? "pre" : "post", c.learned_positions ? "learned" : "sinusoidal",
-             public_model_type(c));
-  fmt::print("  {} + {} layers, d_model {}, {} heads of d_k {} and d_v {}, d_ff {}, {}\n", c.encoder_layers,
-             c.decoder_layers, c.d_model, c.n_heads, c.key_width(), c.value_width(), c.d_ff,
-             activation_name(c.activation));
-  fmt::print("  attention: encoder {}, decoder {}, cross {}\n", c.encoder_attention, c.decoder_attention,
-             c.cross_attention);
-  fmt::print("  vocabulary: {}\n", c.shared_vocab() ? fmt::format("{} entries, joint", c.vocab_size)
-                                                    : fmt::format("{} source, {} target entries",
-                                                                  c.source_vocab(), c.target_vocab()));
-  fmt::print("  {:.2f} M parameters, {:.1f} MB of weights as {}\n", static_cast<double>(parameters) / 1e6,
-             static_cast<double>(bytes) / 1e6,
-             file.tensors().empty() ? "nothing" : file.tensors().front().dtype);
+  print("{}\n", dir);
+  print("  encoder-decoder Transformer, {}-norm, {} positions (model_type {})\n", c.pre_norm ? "pre" : "post",
+        c.learned_positions ? "learned" : "sinusoidal", public_model_type(c));
+  print("  {} + {} layers, d_model {}, {} heads of d_k {} and d_v {}, d_ff {}, {}\n", c.encoder_layers,
+        c.decoder_layers, c.d_model, c.n_heads, c.key_width(), c.value_width(), c.d_ff,
+        activation_name(c.activation));
+  print("  attention: encoder {}, decoder {}, cross {}\n", c.encoder_attention, c.decoder_attention,
+        c.cross_attention);
+  print("  vocabulary: {}\n",
+        c.shared_vocab() ? fmt::format("{} entries, joint", c.vocab_size)
+                         : fmt::format("{} source, {} target entries", c.source_vocab(), c.target_vocab()));
+  print("  {:.2f} M parameters, {:.1f} MB of weights as {}\n", static_cast<double>(parameters) / 1e6,
+        static_cast<double>(bytes) / 1e6, file.tensors().empty() ? "nothing" : file.tensors().front().dtype);
   if (tensors)
     for (const auto& t : file.tensors())
-      fmt::print("  {:60} {:5} {}\n", t.name, t.dtype, Shape{std::span<const int64_t>(t.shape)}.str());
+      print("  {:60} {:5} {}\n", t.name, t.dtype, Shape{std::span<const int64_t>(t.shape)}.str());
 }
 
 }  // namespace

@@ -69,7 +69,7 @@ int run(int argc, char** argv) {
       qkv::cli::flush_stdout();
       return 0;
     }
-    fail(e.what(), 2);
+    fail(qkv::cli::message_of(e, app).c_str(), 2);
     if (const std::string hint = qkv::cli::did_you_mean(app, argc, argv); !hint.empty())
       fmt::print(stderr, "{}\n", hint);
     fmt::print(stderr, "Run with -h for help.\n");
@@ -95,10 +95,14 @@ void limit_spinning(char** argv) {
 
 int main(int argc, char** argv) {
   limit_spinning(argv);
-  std::signal(SIGPIPE, SIG_IGN);  // a reader that leaves is a write error, not a death
+  std::signal(SIGPIPE,
+              SIG_IGN);  // a reader that leaves is a write error; what has to be put right first can be
   std::signal(SIGXFSZ, SIG_IGN);  // and a file-size limit likewise
   try {
     return run(argc, argv);
+  } catch (const qkv::cli::ReaderLeft&) {
+    std::signal(SIGPIPE, SIG_DFL);
+    return std::raise(SIGPIPE);
   } catch (const qkv::Error& e) {
     return fail(e.what(), status_of(e));
   } catch (const std::bad_alloc&) {

@@ -1,6 +1,7 @@
 #include "apps/cli/output.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,12 +37,25 @@ bool is_device_or_pipe(const std::string& path) {
   return ::stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode);
 }
 
+constexpr const char* kStandardOutput = "standard output";
+
+[[noreturn]] void throw_write_error(const std::string& name, int error_number) {
+  if (error_number == EPIPE && name == kStandardOutput) throw ReaderLeft();
+  io::throw_io_error("writing", name, error_number);
+}
+
+// Of a stream that failed earlier the reason is gone; a pipe still says whether anyone reads it.
+bool nobody_reads_stdout() {
+  pollfd out = {.fd = STDOUT_FILENO, .events = 0, .revents = 0};
+  return ::poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
+}
+
 }  // namespace
 
 Output::Output(const std::string& path) : name_(path) {
   const std::optional<int> open = descriptor_of(path);
   if (open == STDOUT_FILENO) {
-    name_ = "standard output";
+    name_ = kStandardOutput;
     flush_stdout();  // what was printed before comes before
   }
   if (open)
@@ -65,20 +79,26 @@ void Output::write(std::string_view text) {
   if (file_) return file_->write(text);
   while (!text.empty()) {
     const ssize_t done = ::write(fd_, text.data(), text.size());
-    if (done < 0 && errno != EINTR) io::throw_io_error("writing", name_, errno);
+    if (done < 0 && errno != EINTR) throw_write_error(name_, errno);
     if (done > 0) text.remove_prefix(static_cast<size_t>(done));
   }
 }
 
 void Output::commit() {
   if (file_) return file_->commit();
-  if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) io::throw_io_error("writing", name_, errno);
+  if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) throw_write_error(name_, errno);
+}
+
+void print_text(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size())
+    throw_write_error(kStandardOutput, errno);
 }
 
 void flush_stdout() {
-  if (std::fflush(stdout) != 0) io::throw_io_error("writing", "standard output", errno);
-  QKV_CHECK(std::ferror(stdout) == 0, kIo,
-            "writing standard output: not all of it arrived; is the disk full, or the reader gone?");
+  if (std::fflush(stdout) != 0) throw_write_error(kStandardOutput, errno);
+  if (std::ferror(stdout) == 0) return;
+  if (nobody_reads_stdout()) throw ReaderLeft();
+  throw_error(ErrorCode::kIo, "writing {}: not all of it arrived; is the disk full?", kStandardOutput);
 }
 
 void write_output(const std::string& path, std::string_view text) {

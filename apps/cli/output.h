@@ -1,18 +1,28 @@
 #pragma once
 
+#include <fmt/core.h>
+
+#include <exception>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "qkv/io/atomic_file.h"
 
 namespace qkv::cli {
 
+/// Thrown where standard output's reader has left (head, a pager that was closed): nobody is there to be
+/// told, and nothing is wrong. main() ends the program as SIGPIPE would have.
+struct ReaderLeft : std::exception {
+  const char* what() const noexcept override { return "the reader of standard output left"; }
+};
+
 /// Where what a command makes goes. "", "-" and /dev/stdout are standard output; /dev/stderr, /dev/fd/3 and
 /// their like are what is open there. A device or a pipe is written to as it is. Anything else is a file:
 /// wholly new when commit() returns, untouched before.
 ///
-/// Throws Error kIo naming the path and the reason.
+/// Throws Error kIo naming the path and the reason; ReaderLeft.
 class Output {
  public:
   explicit Output(const std::string& path);
@@ -32,7 +42,15 @@ class Output {
   int fd_ = -1;
 };
 
-/// What was printed so far has arrived, or Error kIo says why not: a full disk shows here and not before.
+/// Text to standard output, buffered. Errors as of flush_stdout().
+void print_text(std::string_view text);
+template <class... Args>
+void print(fmt::format_string<Args...> text, Args&&... args) {
+  print_text(fmt::format(text, std::forward<Args>(args)...));
+}
+
+/// What was printed so far has arrived, or Error kIo says why not: a full disk may show here and not before.
+/// ReaderLeft where nobody reads it.
 void flush_stdout();
 
 /// An Output of one text.

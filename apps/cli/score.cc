@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/cli/output.h"
 #include "qkv/base/error.h"
 #include "qkv/scores/bleu.h"
 #include "qkv/scores/chrf.h"
@@ -98,7 +99,7 @@ std::string signature_text(const Signature& s, const Options& o) {
 }
 
 void print(const Json& object) {
-  fmt::print("{}\n", object.dump(-1, ' ', false, Json::error_handler_t::replace));
+  cli::print("{}\n", object.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 // The fields of sacreBLEU's JSON, with the score unrounded.
@@ -119,9 +120,9 @@ void print_score(const Metric& metric, std::span<const double> sums, const Signa
   if (o.json) {
     print(score_object(metric, sums, signature, interval));
   } else if (o.score_only) {
-    fmt::print("{:.{}f}\n", metric.score(sums), o.decimals);
+    cli::print("{:.{}f}\n", metric.score(sums), o.decimals);
   } else {
-    fmt::print("{}\n", format_line(metric, sums, signature_text(signature, o),
+    cli::print("{}\n", format_line(metric, sums, signature_text(signature, o),
                                    interval ? &*interval : nullptr, o.decimals));
   }
 }
@@ -160,7 +161,7 @@ void print_paired(const Metric& metric, const SegmentStats& baseline, const Text
   }
   size_t width = 6;
   for (const std::string& n : names) width = std::max(width, n.size());
-  fmt::print("{:<{}}  {}\n", "System", width,
+  cli::print("{:<{}}  {}\n", "System", width,
              metric.name() + (results[0].interval ? " (μ ± 95% CI)" : "") + "  p-value");
   for (size_t k = 0; k < results.size(); ++k) {
     const PairedResult& r = results[k];
@@ -169,15 +170,15 @@ void print_paired(const Metric& metric, const SegmentStats& baseline, const Text
       line += fmt::format(" ({:.{}f} ± {:.{}f})", r.interval->mean, o.decimals, r.interval->half_width,
                           o.decimals);
     if (r.p_value) line += fmt::format("  (p = {:.4f}){}", *r.p_value, *r.p_value < 0.05 ? "*" : "");
-    fmt::print("{}\n", line);
+    cli::print("{}\n", line);
   }
-  fmt::print("{}|{}\n", metric.name(), signature_text(signature, o));
+  cli::print("{}|{}\n", metric.name(), signature_text(signature, o));
 }
 
 void print_by_length(const Texts& texts, const Options& o) {
   const auto buckets = bleu_by_length(texts.sources, texts.hyps, texts.refs, o.bleu, o.edges);
   if (!o.json)
-    fmt::print("{:>12} {:>9} {:>6} {:>8} {:>8}\n", "source words", "sentences", "BLEU", "hyp_len", "ref_len");
+    cli::print("{:>12} {:>9} {:>6} {:>8} {:>8}\n", "source words", "sentences", "BLEU", "hyp_len", "ref_len");
   for (const LengthBucket& b : buckets) {
     const bool any = b.n_sentences > 0;
     if (o.json) {
@@ -189,7 +190,7 @@ void print_by_length(const Texts& texts, const Options& o) {
              {"ref_len", b.bleu.ref_len},
              {"signature", b.bleu.signature}});
     } else {
-      fmt::print("{:>12} {:>9} {:>6} {:>8} {:>8}\n", b.label(), b.n_sentences,
+      cli::print("{:>12} {:>9} {:>6} {:>8} {:>8}\n", b.label(), b.n_sentences,
                  any ? fmt::format("{:.{}f}", b.bleu.score, o.decimals) : "-", b.bleu.hyp_len,
                  b.bleu.ref_len);
     }

@@ -46,11 +46,11 @@ void run_train(TrainFlags& f) {
   write_output(f.out, tokenizer.to_json());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (f.json) {
-    fmt::print("{}\n", io::dump_json({{"out", f.out},
-                                      {"vocab_size", tokenizer.vocab_size()},
-                                      {"special_tokens", special},
-                                      {"lines", lines.size()},
-                                      {"seconds", seconds}}));
+    print("{}\n", io::dump_json({{"out", f.out},
+                                 {"vocab_size", tokenizer.vocab_size()},
+                                 {"special_tokens", special},
+                                 {"lines", lines.size()},
+                                 {"seconds", seconds}}));
   } else {
     fmt::print(stderr, "{}: {} pieces ({} of them special) from {} lines in {:.1f} s\n", f.out,
                tokenizer.vocab_size(), special.size(), lines.size(), seconds);
@@ -73,6 +73,7 @@ void for_each_line(const std::string& input, Use&& use) {
       try {
         use(line);
       } catch (const Error& error) {
+        if (error.code() == ErrorCode::kIo) throw;  // the output's trouble, not the line's
         throw Error(error.code(), fmt::format("line {}: {}", number, error.what()));
       }
     }
@@ -92,18 +93,18 @@ void run_encode(const CodecFlags& f) {
         pieces.push_back(tokenizer.piece(token.id));
         offsets.push_back(io::Json::array({token.begin, token.end}));
       }
-      fmt::print(
+      print(
           "{}\n",
           out.shown(io::dump_json({{"text", line}, {"ids", ids}, {"pieces", pieces}, {"offsets", offsets}})));
       return;
     }
     const std::vector<int32_t> ids = tokenizer.encode(line, options);
     if (f.ids) {
-      fmt::print("{}\n", fmt::join(ids, " "));
+      cli::print("{}\n", fmt::join(ids, " "));
     } else {
       std::vector<std::string_view> pieces;
       for (const int32_t id : ids) pieces.push_back(tokenizer.piece(id));
-      fmt::print("{}\n", out.shown(fmt::format("{}", fmt::join(pieces, " "))));
+      print("{}\n", out.shown(fmt::format("{}", fmt::join(pieces, " "))));
     }
   });
 }
@@ -137,9 +138,9 @@ void run_decode(const CodecFlags& f) {
     const std::vector<int32_t> ids = parse_ids(line, tokenizer.vocab_size());
     const std::string text = tokenizer.decode(ids, /*skip_special_tokens=*/!f.keep_special);
     if (f.json)
-      fmt::print("{}\n", out.shown(io::dump_json({{"ids", ids}, {"text", text}})));
+      print("{}\n", out.shown(io::dump_json({{"ids", ids}, {"text", text}})));
     else
-      fmt::print("{}\n", out.shown(text));
+      print("{}\n", out.shown(text));
   });
 }
 

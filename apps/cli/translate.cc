@@ -74,7 +74,7 @@ void run(Flags f) {
 
   if (f.draw) f.show.align = true;
   Output output(f.output);
-  f.show.printable = output.is_terminal();
+  f.show.printable = f.show.color = output.is_terminal();
   f.show.draw = f.draw || f.show.printable;
   explain::AttentionPage page = new_page(translator, f.model);
   int64_t left_out = 0;

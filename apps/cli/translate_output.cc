@@ -135,9 +135,10 @@ std::string format_translation(const Translator& translator, const std::string& 
   }
   if (alignment && o.draw)
     out += "\n" +
-           explain::terminal_map(
-               alignment->weights, alignment->target.words, alignment->source.words,
-               {.width = terminal_width(), .unicode = terminal_is_utf8(), .color = terminal_has_colors()}) +
+           explain::terminal_map(alignment->weights, alignment->target.words, alignment->source.words,
+                                 {.width = terminal_width(),
+                                  .unicode = terminal_is_utf8(),
+                                  .color = o.color && terminal_has_colors()}) +
            "\n";
   return out;
 }

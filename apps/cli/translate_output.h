@@ -12,6 +12,7 @@ struct OutputOptions {
   int64_t n_best = 0;  // 0: the best one, without number and score
   bool scores = false, align = false, json = false;
   bool draw = false;       // draw alignments instead of printing pairs
+  bool color = false;      // of a drawing, where the terminal knows colours
   bool printable = false;  // for a terminal: nothing in a text can move its cursor (explain::printable)
 };
 

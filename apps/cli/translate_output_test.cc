@@ -114,6 +114,14 @@ TEST(FormatTranslation, ATerminalGetsAPictureInsteadOfPairs) {
   EXPECT_EQ(shown({"Ein Hund"}, {.draw = true}), "Ein Hund\n") << "only where asked for";
 }
 
+TEST(FormatTranslation, OnlyATerminalGetsColours) {
+  ::setenv("TERM", "xterm", 1);
+  ::unsetenv("NO_COLOR");
+  EXPECT_EQ(shown({"Ein Hund."}, {.align = true, .draw = true}).find('\x1b'), std::string::npos);
+  EXPECT_NE(shown({"Ein Hund."}, {.align = true, .draw = true, .color = true}).find('\x1b'),
+            std::string::npos);
+}
+
 // A model may write anything. A pipe gets it as it is; a terminal's cursor stays where it is.
 TEST(FormatTranslation, ATerminalGetsNothingThatControlsIt) {
   const std::string text = "Ein\x1b[2J\u009B31m Hund";

@@ -1,16 +1,24 @@
 #include "qkv/base/parallel.h"
 
+#include <charconv>
 #include <cstdlib>
+#include <string_view>
+
+#include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 
 namespace qkv {
 namespace {
 
 int start_value() {
-  if (const char* text = std::getenv("QKV_THREADS")) {
-    const int n = std::atoi(text);
-    if (n > 0) return n;
-  }
-  return std::max(1, omp_get_num_procs());
+  const char* set = std::getenv("QKV_THREADS");
+  const std::string_view text = set == nullptr ? "" : set;
+  if (text.empty()) return std::max(1, omp_get_num_procs());
+  int n = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  QKV_CHECK(error == std::errc() && end == text.data() + text.size() && n >= 1 && n <= 4096, kValue,
+            "QKV_THREADS: {} is not a number from 1 to 4096", quote(text));
+  return n;
 }
 
 int& current() {

@@ -11,7 +11,7 @@
 namespace qkv {
 
 /// Threads that the next parallel_for uses; set_threads(0) means one per core. QKV_THREADS sets the start
-/// value.
+/// value; Error kValue where that is no number from 1 to 4096.
 int threads();
 void set_threads(int n);
 
