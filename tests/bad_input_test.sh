@@ -21,6 +21,7 @@ train() { "$qkv" train translate --valid-pairs "$V" $small --out "$dir/run$RANDO
 # Calls.
 expect 2 "Did you mean translate?" "$qkv" tranlsate
 expect 2 "Did you mean --beam" "$qkv" translate --baem 3
+expect 2 "is a file; to translate its lines: -i" "$qkv" translate "$T"
 expect 2 "excludes" "$qkv" translate 'I know.' -i "$0"
 expect 2 "qkv needs one of these after it: train, translate, score" "$qkv"
 expect 2 "train needs one of these after it: translate" "$qkv" train

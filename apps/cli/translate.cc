@@ -35,6 +35,9 @@ class Source {
  public:
   explicit Source(const Flags& f) {
     for (const std::string& sentence : f.sentences) {
+      if (io::exists(sentence))
+        throw CLI::ValidationError(
+            fmt::format("{} is a file; to translate its lines: -i {}", sentence, sentence));
       if (const auto bad = utf8::first_invalid(sentence))
         throw_error(ErrorCode::kValue, "translate: sentence {} of the call is not UTF-8 at byte {}",
                     &sentence - f.sentences.data() + 1, *bad + 1);
