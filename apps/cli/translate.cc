@@ -35,9 +35,6 @@ class Source {
  public:
   explicit Source(const Flags& f) {
     for (const std::string& sentence : f.sentences) {
-      if (io::exists(sentence))
-        throw CLI::ValidationError(
-            fmt::format("{} is a file; to translate its lines: -i {}", sentence, sentence));
       if (const auto bad = utf8::first_invalid(sentence))
         throw_error(ErrorCode::kValue, "translate: sentence {} of the call is not UTF-8 at byte {}",
                     &sentence - f.sentences.data() + 1, *bad + 1);
@@ -123,6 +120,9 @@ void add_translate_command(CLI::App& app) {
           ->capture_default_str();
   CLI::Option* input = cmd->add_option("-i,--input", f->input, "source lines (default: standard input)");
   cmd->add_option("sentences", f->sentences, "what to translate, instead of an input")
+      ->check([](const std::string& text) {
+        return io::exists(text) ? fmt::format("{} is a file; to translate its lines: -i {}", text, text) : "";
+      })
       ->type_name("SENTENCE")
       ->excludes(input);
   cmd->add_option("-o,--output", f->output, "translations (default: standard output)");
