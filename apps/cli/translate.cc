@@ -151,8 +151,10 @@ void add_translate_command(CLI::App& app) {
   cmd->add_option("--dtype", f->dtype, "bf16, f32, or auto: bf16 where the CPU has a unit for it")
       ->capture_default_str();
   cmd->add_flag("--scores", f->show.scores, "print each translation's score: text TAB score");
-  cmd->add_flag("--align,--alignment", f->show.align,
-                "print alignments as source-target pairs; on a terminal, draw them");
+  cmd->add_flag(
+      "--align,--alignment", f->show.align,
+      "print alignments of the best translation as source-target pairs of words between blanks, counted "
+      "from 0; on a terminal, draw them");
   cmd->add_flag("--draw", f->draw, "draw alignments, terminal or not");
   cmd->add_option("--html", f->html,
                   "write a page that shows what every layer and head looked at: the source by the "
@@ -162,7 +164,8 @@ void add_translate_command(CLI::App& app) {
       "Examples:\n"
       "  qkv translate 'Where is the station?' --align\n"
       "  qkv translate --model runs/mine --beam 5 --nbest 3 --json < lines.en\n"
-      "  head -5 lines.en | qkv translate --html attention.html");
+      "  head -5 lines.en | qkv translate --html attention.html\n"
+      "One sentence a line: the shipped model has seen single sentences only.");
   cmd->callback([f, model] {
     f->model_given = model->count() > 0;
     run(*f);
