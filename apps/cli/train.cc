@@ -168,6 +168,7 @@ struct Command {
       if (!train.joint) model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(target_path));
     } else {
       learn_vocabulary(model, training, observer);
+      train.vocab_size = model.source_tokenizer->vocab_size();  // config.toml says what it became
     }
     for (const auto& tokenizer : {model.source_tokenizer, model.target_tokenizer}) {
       const std::vector<int32_t> probe = tokenizer->encode("a");

@@ -121,7 +121,9 @@ void add_translate_command(CLI::App& app) {
   CLI::Option* input = cmd->add_option("-i,--input", f->input, "source lines (default: standard input)");
   cmd->add_option("sentences", f->sentences, "what to translate, instead of an input")
       ->check([](const std::string& text) {
-        return io::exists(text) ? fmt::format("{} is a file; to translate its lines: -i {}", text, text) : "";
+        return io::exists(text) && !io::is_directory(text)
+                   ? fmt::format("{} is a file; to translate its lines: -i {}", text, text)
+                   : "";
       })
       ->type_name("SENTENCE")
       ->excludes(input);

@@ -77,7 +77,7 @@ std::vector<std::string> folders(const std::string& dir) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(dir, ignored))
     if (const std::string name = entry.path().filename().string();
-        name.starts_with("step-") && name.find(".tmp-") == name.npos)
+        name.starts_with("step-") && name.find('.') == name.npos)  // neither temporary nor moved aside
       names.push_back(entry.path().string());
   std::sort(names.rbegin(), names.rend());
   return names;

@@ -193,16 +193,19 @@ class Loop {
     const std::string what = fmt::format("train: step {}: loss {} and gradient norm {} are not both finite",
                                          state_.step, loss, norm);
     if (options_.non_finite == NonFinitePolicy::kStop || ++failures_in_a_row_ > kMostFailures)
-      throw_error(
-          ErrorCode::kValue,
-          "{}; checkpoints up to that step are in {}. Try a lower learning rate, more warm-up or clip_norm",
-          what, checkpoints_);
+      throw_error(ErrorCode::kValue,
+                  "{}; earlier checkpoints are in {}. Try a lower learning rate, more warm-up or clip_norm",
+                  what, checkpoints_);
     if (options_.non_finite == NonFinitePolicy::kSkip) {
       ++state_.skipped_updates;
       say(what + "; update skipped");
       return;
     }
-    // Back to the saved weights, but not to the saved place in the data, which would only do the same again.
+    roll_back(what);
+  }
+
+  // Back to the saved weights, but not to the saved place in the data, which would only do the same again.
+  void roll_back(const std::string& what) {
     const TrainingState saved = load_checkpoint(
         checkpoints_, optimizer_, [&](const std::string& text) { say(text); },
         (failures_in_a_row_ - 1) / kPatience);
@@ -297,14 +300,21 @@ class Loop {
   void save() {
     if (saved_step_ == state_.step) return;
     for (const ParameterPtr& p : optimizer_.parameters())
-      QKV_CHECK(is_finite(p->value()), kValue,
-                "train: step {} made {} infinite, so it is not saved; earlier checkpoints are in {}. Try a "
-                "lower learning rate or more warm-up",
-                state_.step, p->name(), checkpoints_);
+      if (!is_finite(p->value())) return infinite_weights(p->name());
     saved_step_ = state_.step;
     TrainingState saved = state_;
     saved.seconds = seconds();
     save_checkpoint(checkpoints_, optimizer_, saved, options_.keep_checkpoints);
+  }
+
+  // An update that was finite made weights that are not: they are never saved.
+  void infinite_weights(const std::string& name) {
+    const std::string what = fmt::format("train: step {} made {} infinite", state_.step, name);
+    QKV_CHECK(
+        options_.non_finite == NonFinitePolicy::kRollBack && ++failures_in_a_row_ <= kMostFailures, kValue,
+        "{}, so it is not saved; earlier checkpoints are in {}. Try a lower learning rate or more warm-up",
+        what, checkpoints_);
+    roll_back(what);
   }
 
   TrainResult finish() {

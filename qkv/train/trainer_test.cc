@@ -295,6 +295,22 @@ TEST_F(Trainer, InfiniteWeightsAreNotSaved) {
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run/checkpoints/step-00000006"));
 }
 
+TEST_F(Trainer, InfiniteWeightsAreRolledBackWhereThatIsThePolicy) {
+  Toy toy;
+  Listener listener;
+  TrainOptions o = options("run");
+  o.non_finite = NonFinitePolicy::kRollBack;
+  listener.on_each = [&](const StepReport& r) {
+    if (r.state.step == 6) toy.parameters()[0]->value().fill(kInfinity);
+  };
+  const TrainResult result = train(toy, o, listener);
+  EXPECT_NE(listener.said.find("step 6 made w infinite; weights rolled back to those of step 3"),
+            std::string::npos)
+      << listener.said;
+  EXPECT_EQ(result.state.step, 20);
+  EXPECT_TRUE(std::isfinite(toy.weight()));
+}
+
 TEST_F(Trainer, WeightsOfADeadRunAreNotAveraged) {
   std::filesystem::create_directories(folder_ / "run/weights");
   io::testing::put(folder_ / "run/weights/step-00000004.safetensors", "left by a run that was killed");
