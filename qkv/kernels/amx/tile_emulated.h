@@ -29,24 +29,15 @@ struct EmulatedTiles {
     return std::abs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : x;
   }
 
-  static void configure() noexcept {}
-  static void publish() noexcept {}
-  template <int t>
-  static void zero() noexcept {
-    tile(t) = {};
-  }
-  template <int t>
-  static void load(const void* rows, int64_t stride) noexcept {
+  static void zero(int t) noexcept { tile(t) = {}; }
+  static void load(int t, const void* rows, int64_t stride) noexcept {
     for (int i = 0; i < 16; ++i)
       std::memcpy(tile(t).row[i], static_cast<const uint8_t*>(rows) + i * stride, 64);
   }
-  template <int t>
-  static void store(void* rows, int64_t stride) noexcept {
+  static void store(int t, void* rows, int64_t stride) noexcept {
     for (int i = 0; i < 16; ++i) std::memcpy(static_cast<uint8_t*>(rows) + i * stride, tile(t).row[i], 64);
   }
-  template <int c, int a, int b>
-  static void multiply_add() noexcept {
-    static_assert(c != a && c != b && a != b, "the instruction faults when two of its tiles are the same");
+  static void multiply_add(int c, int a, int b) noexcept {
     for (int i = 0; i < 16; ++i) {
       bfloat16 left[32];
       std::memcpy(left, tile(a).row[i], 64);
@@ -63,6 +54,27 @@ struct EmulatedTiles {
       for (int j = 0; j < 16; ++j) sum[j] = flushed(flushed(sum[j]) + flushed(even[j] + odd[j]));
       std::memcpy(tile(c).row[i], sum, 64);
     }
+  }
+
+  // The face of tile.h.
+  static void configure() noexcept {}
+  static void publish() noexcept {}
+  template <int t>
+  static void zero() noexcept {
+    zero(t);
+  }
+  template <int t>
+  static void load(const void* rows, int64_t stride) noexcept {
+    load(t, rows, stride);
+  }
+  template <int t>
+  static void store(void* rows, int64_t stride) noexcept {
+    store(t, rows, stride);
+  }
+  template <int c, int a, int b>
+  static void multiply_add() noexcept {
+    static_assert(c != a && c != b && a != b, "the instruction faults when two of its tiles are the same");
+    multiply_add(c, a, b);
   }
 };
 
