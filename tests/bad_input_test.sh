@@ -23,8 +23,9 @@ expect 2 "Did you mean translate?" "$qkv" tranlsate
 expect 2 "Did you mean --beam" "$qkv" translate --baem 3
 expect 2 "is a file; to translate its lines: -i" "$qkv" translate "$T"
 expect 2 "excludes" "$qkv" translate 'I know.' -i "$0"
-expect 2 "qkv needs one of these after it: train, translate, score" "$qkv"
+expect 2 "what to do? One of train, translate, score" "$qkv"
 expect 2 "train needs one of these after it: translate" "$qkv" train
+expect 2 "--ref takes one value; give it again for each further one: --ref a --ref b" "$qkv" score bleu --ref a b
 expect 2 "score needs one of these after it: bleu, chrf, ter" "$qkv" score
 expect 1 'QKV_THREADS: "abc" is not a number' env QKV_THREADS=abc "$qkv" doctor
 expect 0 "" "$qkv" translate -h

@@ -39,6 +39,11 @@ double rounded(double x, int digits) {
   return std::round(x * f) / f;
 }
 
+// "gflops", the key of JSON, as a reader writes it.
+std::string_view readable(std::string_view unit) {
+  return unit == "gflops" ? "GFLOP/s" : unit == "tok_s" ? "tokens/s" : unit;
+}
+
 }  // namespace
 
 Timing timed(const std::function<void()>& f, int64_t reps, int64_t warm, double budget) {
@@ -89,10 +94,13 @@ void print_case(const std::string& name, const Timing& t, double work, const std
   if (json) {
     print("{}\n", line.dump());
   } else {
-    print("{:40}", name);
-    for (const auto& [key, value] : line.items())
-      if (key != "case") print("  {} {}", key, value.is_string() ? value.get<std::string>() : value.dump());
-    print("\n");
+    print("{:40} {:>10.2f} ms (best {:.2f})  {:>8.1f} {} (best {:.1f})", name, t.med_s * 1e3, t.min_s * 1e3,
+          work / t.med_s, readable(unit), work / t.min_s);
+    for (const auto& [key, value] : more.items())
+      print("  {} {}", key,
+            value.is_number_float() ? fmt::format("{:.2f}", value.get<double>()) : value.dump());
+    print("  {} runs, {}, {} thread{}, {:.0f} MB\n", t.n, qkv::name(isa()), threads(),
+          threads() == 1 ? "" : "s", peak_rss_mb());
   }
   flush_stdout();
 }

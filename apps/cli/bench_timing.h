@@ -22,7 +22,8 @@ Timing timed(const std::function<void()>& f, int64_t reps = 5, int64_t warm = 2,
 double peak_rss_mb();
 
 /// {"case": ..., "n", "min_ms", "med_ms", <unit>_best, <unit>_med} and `more`, then isa, threads,
-/// peak_rss_mb, steal_pct, as one line of JSON or of text. `work` is per call.
+/// peak_rss_mb, steal_pct, as one line of JSON; or the same to read: the median, the best and what they make
+/// of `work`, which is per call.
 void print_case(const std::string& name, const Timing& timing, double work, const std::string& unit,
                 const io::Json& more, bool json);
 

@@ -32,6 +32,20 @@ std::string suggestion(std::string_view word, const std::vector<std::string>& na
   return best.empty() ? "" : "Did you mean " + best + "?";
 }
 
+// "--ref a b": the shell's `*` gives such calls, but b could as well be meant for another flag.
+std::string unexpected(const CLI::App& app, const CLI::App& level, int argc, char** argv) {
+  const std::vector<std::string> extras = app.remaining(/*recurse=*/true);
+  if (extras.empty() || extras.front().starts_with('-')) return "";
+  const auto extra = std::find(argv + 1, argv + argc, extras.front());
+  auto flag = extra;
+  while (flag > argv + 1 && !std::string_view(*flag).starts_with('-')) --flag;
+  if (extra - flag < 2 || extra == argv + argc) return "";
+  const CLI::Option* option = level.get_option_no_throw(*flag);
+  if (option == nullptr || option->get_items_expected_max() < 2) return "";
+  return fmt::format("{0} takes one value; give it again for each further one: {0} {1} {0} {2}", *flag,
+                     *(flag + 1), *extra);
+}
+
 }  // namespace
 
 std::string did_you_mean(const CLI::App& app, int argc, char** argv) {
@@ -57,13 +71,18 @@ std::string did_you_mean(const CLI::App& app, int argc, char** argv) {
   return "";
 }
 
-std::string message_of(const CLI::ParseError& error, const CLI::App& app) {
-  const std::string_view text = error.what();
-  if (!text.starts_with("A subcommand is required")) return error.what();
+std::string message_of(const CLI::ParseError& error, const CLI::App& app, int argc, char** argv) {
   const CLI::App* level = &app;
   while (!level->get_subcommands().empty()) level = level->get_subcommands().back();
-  return fmt::format("{} needs one of these after it: {}", level->get_name(),
-                     fmt::join(command_names(*level), ", "));
+  const std::string_view text = error.what();
+  if (text.starts_with("A subcommand is required")) {
+    const std::string names = fmt::format("{}", fmt::join(command_names(*level), ", "));
+    return level == &app ? "what to do? One of " + names
+                         : fmt::format("{} needs one of these after it: {}", level->get_name(), names);
+  }
+  if (error.get_name() == "ExtrasError")
+    if (std::string why = unexpected(app, *level, argc, argv); !why.empty()) return why;
+  return error.what();
 }
 
 }  // namespace qkv::cli

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <cctype>
 #include <memory>
 
 #include "apps/cli/output.h"
@@ -14,6 +16,13 @@
 namespace qkv::cli {
 namespace {
 
+// bf16, as everywhere else, not BF16 as in the file.
+std::string lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
 void run(const std::string& given, bool json, bool tensors) {
   const std::string dir = resolve_model_directory(given);
   const TranslationModel model = TranslationModel::load(dir);
@@ -21,14 +30,16 @@ void run(const std::string& given, bool json, bool tensors) {
   const std::string weights = dir + "/model.safetensors";
   const auto file = io::SafetensorsFile::open(weights);
   const int64_t bytes = io::file_size(weights), parameters = model.transformer->parameters().numel();
+  const std::string dtype = file.tensors().empty() ? "" : lower_case(file.tensors().front().dtype);
   if (json) {
     io::Json out = {{"directory", dir},
                     {"config", to_json(c)},
                     {"parameters", parameters},
                     {"bytes", bytes},
-                    {"dtype", file.tensors().empty() ? "" : file.tensors().front().dtype}};
+                    {"dtype", dtype}};
     for (const auto& t : file.tensors())
-      if (tensors) out["tensors"].push_back({{"name", t.name}, {"dtype", t.dtype}, {"shape", t.shape}});
+      if (tensors)
+        out["tensors"].push_back({{"name", t.name}, {"dtype", lower_case(t.dtype)}, {"shape", t.shape}});
     print("{}\n", io::dump_json(out));
     return;
   }
@@ -44,10 +55,10 @@ void run(const std::string& given, bool json, bool tensors) {
         c.shared_vocab() ? fmt::format("{} entries, joint", c.vocab_size)
                          : fmt::format("{} source, {} target entries", c.source_vocab(), c.target_vocab()));
   print("  {:.2f} M parameters, {:.1f} MB of weights as {}\n", static_cast<double>(parameters) / 1e6,
-        static_cast<double>(bytes) / 1e6, file.tensors().empty() ? "nothing" : file.tensors().front().dtype);
+        static_cast<double>(bytes) / 1e6, dtype.empty() ? "nothing" : dtype);
   if (tensors)
     for (const auto& t : file.tensors())
-      print("  {:60} {:5} {}\n", t.name, t.dtype, Shape{std::span<const int64_t>(t.shape)}.str());
+      print("  {:60} {:5} {}\n", t.name, lower_case(t.dtype), Shape{std::span<const int64_t>(t.shape)}.str());
 }
 
 }  // namespace

@@ -69,7 +69,7 @@ int run(int argc, char** argv) {
       qkv::cli::flush_stdout();
       return 0;
     }
-    fail(qkv::cli::message_of(e, app).c_str(), 2);
+    fail(qkv::cli::message_of(e, app, argc, argv).c_str(), 2);
     if (const std::string hint = qkv::cli::did_you_mean(app, argc, argv); !hint.empty())
       fmt::print(stderr, "{}\n", hint);
     fmt::print(stderr, "Run with -h for help.\n");

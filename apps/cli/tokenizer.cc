@@ -123,7 +123,7 @@ std::vector<int32_t> parse_ids(const std::string& line, int64_t vocab_size) {
     int64_t id = -1;
     const auto read = std::from_chars(line.data() + i, line.data() + end, id);
     QKV_CHECK(read.ec == std::errc() && read.ptr == line.data() + end && id >= 0 && id < vocab_size, kValue,
-              "qkv tokenizer decode: needs ids from 0 to {}, got {}", vocab_size - 1,
+              "needs ids from 0 to {}, got {}", vocab_size - 1,
               quote(std::string_view(line).substr(i, end - i)));
     ids.push_back(static_cast<int32_t>(id));
     i = end;
@@ -186,9 +186,12 @@ void add_train(CLI::App& tokenizer) {
 void add_encode(CLI::App& tokenizer) {
   CLI::App* sub = tokenizer.add_subcommand("encode", "text lines to pieces or ids");
   auto f = std::make_shared<CodecFlags>();
-  sub->add_option("--tokenizer", f->tokenizer, "tokenizer.json, maybe gzipped")->required();
+  sub->add_option("--tokenizer", f->tokenizer,
+                  "tokenizer.json, maybe gzipped, or a model directory that holds one")
+      ->required();
   sub->add_option("-i,--input", f->input, "text, one line at a time")->capture_default_str();
-  auto* ids = sub->add_flag("--ids", f->ids, "print ids instead of pieces");
+  auto* ids = sub->add_flag("--ids", f->ids,
+                            "print ids instead of pieces, where \"Ġ\" stands for a blank before a word");
   sub->add_flag("--json", f->json, "one JSON object a line: text, ids, pieces, offsets in bytes")
       ->excludes(ids);
   sub->add_flag("--no-special", f->no_special, "without the tokens that the model wants round a text");
@@ -201,7 +204,9 @@ void add_encode(CLI::App& tokenizer) {
 void add_decode(CLI::App& tokenizer) {
   CLI::App* sub = tokenizer.add_subcommand("decode", "lines of ids to text");
   auto f = std::make_shared<CodecFlags>();
-  sub->add_option("--tokenizer", f->tokenizer, "tokenizer.json, maybe gzipped")->required();
+  sub->add_option("--tokenizer", f->tokenizer,
+                  "tokenizer.json, maybe gzipped, or a model directory that holds one")
+      ->required();
   sub->add_option("-i,--input", f->input, "ids, one text a line")->capture_default_str();
   sub->add_flag("--keep-special", f->keep_special, "print special tokens too");
   sub->add_flag("--json", f->json, "one JSON object a line: ids, text");

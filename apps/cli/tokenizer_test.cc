@@ -77,11 +77,10 @@ TEST_F(TokenizerCommand, WrongInputNamesItsLine) {
     }
     return "no error";
   };
-  EXPECT_EQ(message("decode", "1 2\n3 x"),
-            "line 2: qkv tokenizer decode: needs ids from 0 to 273, got \"x\"");
-  EXPECT_EQ(message("decode", "274"), "line 1: qkv tokenizer decode: needs ids from 0 to 273, got \"274\"");
+  EXPECT_EQ(message("decode", "1 2\n3 x"), "line 2: needs ids from 0 to 273, got \"x\"");
+  EXPECT_EQ(message("decode", "274"), "line 1: needs ids from 0 to 273, got \"274\"");
   EXPECT_EQ(message("decode", "99999999999999999999"),
-            "line 1: qkv tokenizer decode: needs ids from 0 to 273, got \"99999999999999999999\"");
+            "line 1: needs ids from 0 to 273, got \"99999999999999999999\"");
   EXPECT_NE(message("encode", "a\n\xFF\n").find("line 2 is not UTF-8 at byte 1"), std::string::npos);
 }
 

@@ -1,9 +1,10 @@
 #include "apps/cli/translate.h"
 
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -58,6 +59,22 @@ class Source {
   std::optional<LineReader> reader_;
 };
 
+// Which lines a page does not show, and why: "; not on it: 1 cut line, 20 after the 100th sentence".
+std::string left_out(const std::map<OnPage, int64_t>& on_page, size_t shown) {
+  std::vector<std::string> reasons;
+  const auto lines = [&](OnPage why) {
+    const auto found = on_page.find(why);
+    return found == on_page.end() ? 0 : found->second;
+  };
+  if (const int64_t n = lines(OnPage::kNothing); n > 0) reasons.push_back(fmt::format("{} empty", n));
+  if (const int64_t n = lines(OnPage::kCut); n > 0)
+    reasons.push_back(fmt::format("{} too long to be translated whole", n));
+  if (const int64_t n = lines(OnPage::kFull); n > 0)
+    reasons.push_back(shown >= kPageSentences ? fmt::format("{} after the first {} sentences", n, shown)
+                                              : fmt::format("{} that would make it too large to open", n));
+  return reasons.empty() ? "" : fmt::format(" (lines not on it: {})", fmt::join(reasons, ", "));
+}
+
 void run(Flags f) {
   TranslateOptions options = f.translate;
   options.dtype = compute_dtype_from_name(f.dtype);
@@ -77,7 +94,7 @@ void run(Flags f) {
   f.show.printable = f.show.color = output.is_terminal();
   f.show.draw = f.draw || f.show.printable;
   explain::AttentionPage page = new_page(translator, f.model);
-  int64_t left_out = 0;
+  std::map<OnPage, int64_t> on_page;
 
   Source source(f);
   for (int64_t number = 1;;) {
@@ -92,19 +109,17 @@ void run(Flags f) {
                    "one by one\n",
                    number, options.max_source_tokens);
       text += format_translation(translator, lines[i], results[i], f.show);
-      if (!f.html.empty() && !add_to_page(page, translator, lines[i], results[i]) &&
-          !results[i].n_best.empty())
-        ++left_out;
+      if (!f.html.empty()) ++on_page[add_to_page(page, translator, lines[i], results[i])];
     }
     output.write(text);
   }
   output.commit();
   if (!f.html.empty()) {
-    QKV_CHECK(!page.sentences.empty(), kValue, "translate: no sentence to show on {}", f.html);
+    const std::string not_shown = left_out(on_page, page.sentences.size());
+    QKV_CHECK(!page.sentences.empty(), kValue, "translate: no sentence to show on {}{}", f.html, not_shown);
     write_output(f.html, explain::attention_page(page));
-    fmt::print(stderr, "attention of {} sentence{}{}: open {} in a browser\n", page.sentences.size(),
-               page.sentences.size() == 1 ? "" : "s",
-               left_out > 0 ? fmt::format(" ({} did not fit)", left_out) : "", f.html);
+    fmt::print(stderr, "attention of {} sentence{}: open {} in a browser{}\n", page.sentences.size(),
+               page.sentences.size() == 1 ? "" : "s", f.html, not_shown);
   }
 }
 
@@ -159,7 +174,8 @@ void add_translate_command(CLI::App& app) {
       "from 0; on a terminal, draw them");
   cmd->add_flag("--draw", f->draw, "draw alignments, terminal or not");
   cmd->add_option("--html", f->html,
-                  "write a page that shows what every layer and head looked at: the source by the "
+                  "write a page that shows what every layer and head looked at in the first 100 sentences: "
+                  "the source by the "
                   "translation, the source by itself, the translation by itself");
   cmd->add_flag("--json", f->show.json, "one JSON object a line");
   cmd->footer(

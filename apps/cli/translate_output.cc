@@ -17,8 +17,6 @@
 namespace qkv::cli {
 namespace {
 
-constexpr size_t kPageSentences = 100;
-
 int64_t terminal_width() {
   winsize size{};
   return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 40 ? size.ws_col : 100;
@@ -155,14 +153,16 @@ explain::AttentionPage new_page(const Translator& translator, const std::string&
       .sentences = {}};
 }
 
-bool add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source,
-                 const Translation& result) {
-  if (result.n_best.empty() || result.was_cut || page.sentences.size() >= kPageSentences) return false;
+OnPage add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source,
+                   const Translation& result) {
+  if (result.n_best.empty()) return OnPage::kNothing;
+  if (result.was_cut) return OnPage::kCut;
+  if (page.sentences.size() >= kPageSentences) return OnPage::kFull;
   const AttentionMaps maps = translator.explain(result.source_ids, result.n_best.front().hypothesis.ids);
   int64_t weights = maps.cross.numel() + maps.encoder.numel() + maps.decoder.numel();
   for (const explain::PageSentence& sentence : page.sentences)
     for (const explain::AttentionView& view : sentence.views) weights += view.weights.numel();
-  if (weights > explain::kMostPageWeights) return false;
+  if (weights > explain::kMostPageWeights) return OnPage::kFull;
 
   const std::vector<explain::PageToken> from = page_tokens(*translator.model().source_tokenizer,
                                                            maps.source_ids),
@@ -196,7 +196,7 @@ bool add_to_page(explain::AttentionPage& page, const Translator& translator, con
             .rows = to,
             .columns = read,
             .weights = maps.decoder}}});
-  return true;
+  return OnPage::kYes;
 }
 
 }  // namespace qkv::cli

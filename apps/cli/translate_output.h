@@ -30,9 +30,16 @@ std::string format_translation(const Translator& translator, const std::string& 
 
 /// A page without sentences that names the model.
 explain::AttentionPage new_page(const Translator& translator, const std::string& model);
-/// Adds what a line's translation, its source and its translation again looked at; false where nothing was
-/// added: an empty line, one that was cut, one beyond the 100th or beyond what a page holds.
-bool add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source,
-                 const Translation& result);
+
+inline constexpr size_t kPageSentences = 100;
+enum class OnPage {
+  kYes,
+  kNothing,  // an empty line
+  kCut,      // its parts were translated one by one: there is no one attention to show
+  kFull      // beyond kPageSentences, or beyond explain::kMostPageWeights
+};
+/// Adds what a line's translation, its source and its translation again looked at.
+OnPage add_to_page(explain::AttentionPage& page, const Translator& translator, const std::string& source,
+                   const Translation& result);
 
 }  // namespace qkv::cli

@@ -162,7 +162,7 @@ TEST(AddToPage, ShowsAllThreeAttentions) {
   const Translator translator(test::toy_model(), {.dtype = DType::kF32});
   const Translation t = test::found(translator, "ab c", {"d ef"});
   explain::AttentionPage page = new_page(translator, "toy");
-  ASSERT_TRUE(add_to_page(page, translator, "ab c", t));
+  ASSERT_EQ(add_to_page(page, translator, "ab c", t), OnPage::kYes);
   ASSERT_EQ(page.sentences.size(), 1u);
   EXPECT_EQ(page.sentences[0].title, "ab c");
   const auto& views = page.sentences[0].views;
@@ -187,20 +187,20 @@ TEST(AddToPage, ShowsAllThreeAttentions) {
 
 TEST(AddToPage, LeavesOutWhatItCannotShow) {
   explain::AttentionPage page = new_page(even(), "toy");
-  EXPECT_FALSE(add_to_page(page, even(), "", {}));
+  EXPECT_EQ(add_to_page(page, even(), "", {}), OnPage::kNothing);
   Translation cut = test::found(even(), kSource, {"Ein"});
   cut.was_cut = true;
-  EXPECT_FALSE(add_to_page(page, even(), kSource, cut));
+  EXPECT_EQ(add_to_page(page, even(), kSource, cut), OnPage::kCut);
   const Translation t = test::found(even(), "a", {"b"});
-  for (int i = 0; i < 100; ++i) EXPECT_TRUE(add_to_page(page, even(), "a", t));
-  EXPECT_FALSE(add_to_page(page, even(), "a", t)) << "the 101st";
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(add_to_page(page, even(), "a", t), OnPage::kYes);
+  EXPECT_EQ(add_to_page(page, even(), "a", t), OnPage::kFull) << "the 101st";
   EXPECT_EQ(page.sentences.size(), 100u);
 
   explain::AttentionPage full = new_page(even(), "toy");
   full.sentences.push_back(
       {.title = "large",
        .views = {{.weights = Tensor::empty({1, 1, 1, explain::kMostPageWeights - 5}, DType::kF32)}}});
-  EXPECT_FALSE(add_to_page(full, even(), "a", t)) << "more weights than a page holds";
+  EXPECT_EQ(add_to_page(full, even(), "a", t), OnPage::kFull) << "more weights than a page holds";
 }
 
 }  // namespace

@@ -196,6 +196,10 @@ bool Tokenizer::is_special(int32_t id) const {
 
 Tokenizer Tokenizer::from_json(std::string_view text, const std::string& where) {
   const io::Json json = io::parse_json(text, where);
+  QKV_CHECK(io::has(json, "model", where), kFormat,
+            "{}: not a tokenizer.json: it has no \"model\" (a tokenizer's other files, as vocab.json, are "
+            "not read)",
+            where);
   const std::string version = io::get_string_or(json, "version", "1.0", where);
   QKV_CHECK(version == "1.0", kUnsupported, "{}: \"version\": needs \"1.0\", got {}", where, quote(version));
 
@@ -222,7 +226,8 @@ Tokenizer Tokenizer::from_json(std::string_view text, const std::string& where) 
 }
 
 Tokenizer Tokenizer::load(const std::string& path) {
-  return from_json(io::read_maybe_gz(path, kMaxFile), path);
+  const std::string file = io::is_directory(path) ? path + "/tokenizer.json" : path;
+  return from_json(io::read_maybe_gz(file, kMaxFile), file);
 }
 
 std::string Tokenizer::to_json() const {

@@ -54,7 +54,7 @@ class Tokenizer {
   /// `where` (a path, mostly) begins the messages of errors.
   static Tokenizer from_json(std::string_view text, const std::string& where);
 
-  /// The path of a tokenizer.json, which may be gzipped. Error kIo besides.
+  /// The path of a tokenizer.json, which may be gzipped, or of a directory that holds one. Error kIo besides.
   static Tokenizer load(const std::string& path);
 
   /// tokenizer.json text: loading it gives the same tokenizer, saving that the same bytes.
