@@ -80,7 +80,7 @@ std::string message_of(const CLI::ParseError& error, const CLI::App& app, int ar
     return level == &app ? "what to do? One of " + names
                          : fmt::format("{} needs one of these after it: {}", level->get_name(), names);
   }
-  if (error.get_name() == "ExtrasError")
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError))
     if (std::string why = unexpected(app, *level, argc, argv); !why.empty()) return why;
   return error.what();
 }
