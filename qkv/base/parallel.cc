@@ -32,3 +32,9 @@ int threads() { return current(); }
 void set_threads(int n) { current() = n > 0 ? n : std::max(1, omp_get_num_procs()); }
 
 }  // namespace qkv
+
+#ifdef __SANITIZE_THREAD__
+// libgomp hands a team the addresses of what it shares without telling ThreadSanitizer: reading them looks
+// like a race.
+extern "C" const char* __tsan_default_suppressions() { return "race_top:_omp_fn\n"; }
+#endif

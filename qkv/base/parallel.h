@@ -5,8 +5,14 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <exception>
+#include <mutex>
+
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#endif
 
 namespace qkv {
 
@@ -14,6 +20,47 @@ namespace qkv {
 /// value; Error kValue where that is no number from 1 to 4096.
 int threads();
 void set_threads(int n);
+
+namespace detail {
+
+// ThreadSanitizer cannot look into libgomp: these tell it that what a team does comes after what was done
+// before it, and before what is done after it.
+#ifdef __SANITIZE_THREAD__
+inline char team_order;
+inline void team_releases() { __tsan_release(&team_order); }
+inline void team_acquires() { __tsan_acquire(&team_order); }
+#else
+inline void team_releases() {}
+inline void team_acquires() {}
+#endif
+
+/// A call of its own, so that only the hand-over of a team's work is in the function that OpenMP makes of a
+/// region: reports of that are false (parallel.cc).
+template <class Share>
+[[gnu::noinline]] void run_share(Share& share, std::exception_ptr& error, std::mutex& mutex) noexcept {
+  team_acquires();
+  try {
+    share(int64_t{omp_get_thread_num()}, int64_t{omp_get_num_threads()});
+  } catch (...) {
+    const std::lock_guard lock(mutex);
+    if (!error) error = std::current_exception();
+  }
+  team_releases();
+}
+
+/// share(thread, count) on each of at most `size` threads. The first exception is rethrown here.
+template <class Share>
+void in_team(int64_t size, Share&& share) {
+  std::exception_ptr error;
+  std::mutex mutex;
+  team_releases();
+#pragma omp parallel num_threads(static_cast <int>(size))
+  run_share(share, error, mutex);
+  team_acquires();
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace detail
 
 /// body(begin, end) over disjoint pieces of 0 .. n - 1, each a multiple of `grain` long except the last, one
 /// contiguous piece a thread. Runs inline when there is one piece, or inside another parallel_for. The first
@@ -23,45 +70,24 @@ void parallel_for(int64_t n, int64_t grain, Body&& body) {
   if (n <= 0) return;
   const int64_t pieces = (n + grain - 1) / grain;
   const int64_t team = std::min<int64_t>(threads(), pieces);
-  if (team <= 1 || omp_in_parallel()) {
-    body(int64_t{0}, n);
-    return;
-  }
-  std::exception_ptr error;
-#pragma omp parallel num_threads(static_cast <int>(team))
-  {
-    const int64_t t = omp_get_thread_num(), count = omp_get_num_threads();
+  if (team <= 1 || omp_in_parallel()) return body(int64_t{0}, n);
+  detail::in_team(team, [&](int64_t t, int64_t count) {
     const int64_t begin = pieces * t / count * grain, end = std::min(n, pieces * (t + 1) / count * grain);
-    try {
-      if (begin < end) body(begin, end);
-    } catch (...) {
-#pragma omp critical(qkv_parallel_error)
-      if (!error) error = std::current_exception();
-    }
-  }
-  if (error) std::rethrow_exception(error);
+    if (begin < end) body(begin, end);
+  });
 }
 
 /// body(i) for i in 0 .. n - 1, handed out one at a time to whichever thread is free: for items of unequal
-/// cost. The same promises as parallel_for.
+/// cost. The same promises as parallel_for; after an exception, items that were not begun may be left out.
 template <class Body>
 void parallel_items(int64_t n, Body&& body) {
   const int64_t team = std::min<int64_t>(threads(), n);
-  if (team <= 1 || omp_in_parallel()) {
-    for (int64_t i = 0; i < n; ++i) body(i);
-    return;
-  }
-  std::exception_ptr error;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast <int>(team))
-  for (int64_t i = 0; i < n; ++i) {
-    try {
-      body(i);
-    } catch (...) {
-#pragma omp critical(qkv_parallel_error)
-      if (!error) error = std::current_exception();
-    }
-  }
-  if (error) std::rethrow_exception(error);
+  std::atomic<int64_t> next = 0;
+  const auto share = [&](int64_t, int64_t) {
+    for (int64_t i = next++; i < n; i = next++) body(i);
+  };
+  if (team <= 1 || omp_in_parallel()) return share(0, 1);
+  detail::in_team(team, share);
 }
 
 }  // namespace qkv
