@@ -23,6 +23,27 @@ void check_heads(const AttentionOptions& options) {
   QKV_CHECK(h.n_heads % h.kv_heads() == 0, kValue,
             "attention: n_heads ({}) is not a multiple of n_kv_heads ({})", h.n_heads, h.kv_heads());
   QKV_CHECK(options.dropout.threshold < 65536, kValue, "attention: dropout must be below 1");
+  for (const RulePtr& rule : options.rules)
+    QKV_CHECK(dynamic_cast<const Mask*>(rule.get()) || dynamic_cast<const Edit*>(rule.get()), kValue,
+              "attention: a rule is null, or neither a Mask nor an Edit");
+  const Normalizer& normalizer = normalizer_of(options);
+  QKV_CHECK(options.path != AttentionPath::kBlocked || normalizer.blockwise() != Normalizer::Blockwise::kNone,
+            kUnsupported,
+            "attention: {} needs whole rows of scores, and the blocked path goes tile by tile: take kAuto or "
+            "kReference",
+            normalizer.name());
+}
+
+// Numbers that each head has of its own, [n_heads, size].
+template <class A>
+const A* head_numbers(const ParameterPtr& parameter, const HeadSizes& heads, DType dtype, int64_t size) {
+  const Tensor& x = parameter->value();
+  QKV_CHECK(x.rank() == 2 && x.size(0) == heads.n_heads && (size == 0 || x.size(1) == size), kShape,
+            "attention: {} is {}, needs to be [{}, {}]", parameter->name(), x.shape().str(), heads.n_heads,
+            size == 0 ? "any" : std::to_string(size));
+  QKV_CHECK(x.dtype() == accumulator_dtype(dtype), kDtype, "attention: {} is {}, which {} queries cannot use",
+            parameter->name(), name(x.dtype()), name(dtype));
+  return x.data<A>();
 }
 
 void check_matrix(const char* what, const Tensor& x, int64_t rows, const char* rows_of, int64_t heads,
@@ -56,17 +77,20 @@ Problem<T> problem_of(const Tensor& q, const Pairing& pairing, const AttentionOp
   p.scale = static_cast<A>(pairing.scale);
   QKV_CHECK(p.scale > 0 && std::isfinite(p.scale), kValue, "attention: scale is {}, needs to be positive",
             pairing.scale);
-  if (pairing.kind == Pairing::Kind::kTanhSum) {
-    const Tensor& v = pairing.v->value();
-    QKV_CHECK((v.shape() == Shape{p.heads.n_heads, p.width}), kShape,
-              "attention: {} is {}, needs to be [{}, {}]", pairing.v->name(), v.shape().str(),
-              p.heads.n_heads, p.width);
-    QKV_CHECK(v.dtype() == accumulator_dtype(q.dtype()), kDtype,
-              "attention: {} is {}, which {} queries cannot use", pairing.v->name(), name(v.dtype()),
-              name(q.dtype()));
-    p.tanh_v = v.data<A>();
+  const auto numbers = [&](const ParameterPtr& parameter, int64_t size) {
+    return head_numbers<A>(parameter, p.heads, q.dtype(), size);
+  };
+  if (pairing.kind == Pairing::Kind::kTanhSum) p.tanh_v = numbers(pairing.v, p.width);
+  for (const RulePtr& rule : options.rules) {
+    if (const auto* mask = dynamic_cast<const Mask*>(rule.get())) p.masks.push_back(mask);
+    if (const auto* edit = dynamic_cast<const Edit*>(rule.get())) {
+      if (edit->parameter()) (void)numbers(edit->parameter(), 0);
+      p.edits.push_back(edit);
+    }
   }
-  p.rules = options.rules;
+  p.normalizer = &normalizer_of(options);
+  if (p.normalizer->parameter()) p.sink = numbers(p.normalizer->parameter(), 1);
+  p.exact = &table_of(options).of<A>().attention;
   p.dropout = options.dropout;
   p.q = q.data<T>();
   p.n_q = q.size(0);
@@ -75,8 +99,13 @@ Problem<T> problem_of(const Tensor& q, const Pairing& pairing, const AttentionOp
 }
 
 template <class T>
+bool is_reference(const Problem<T>& p, AttentionPath path) {
+  return path == AttentionPath::kReference || p.normalizer->blockwise() == Normalizer::Blockwise::kNone;
+}
+
+template <class T>
 void forward(const Problem<T>& p, const paths::Result<T>& result, AttentionPath path) {
-  if (path == AttentionPath::kReference)
+  if (is_reference(p, path))
     paths::reference_forward(p, result);
   else
     paths::blocked_forward(p, result);
@@ -150,18 +179,25 @@ struct Call {
     const bool uniform = pairing.kind == Pairing::Kind::kUniform;
     const auto like = [](const Var& x) { return Tensor::empty(x.value().shape(), x.dtype()); };
     const Tensor dq = uniform ? Tensor() : like(q), dk = uniform ? Tensor() : like(k), dv = like(v);
-    const Tensor d_tanh_v =
-        p.tanh_v ? Tensor::zeros({queries.size(), p.heads.n_heads * p.width}, pairing.v->value().dtype())
-                 : Tensor();
+    std::vector<Tensor> owners;
+    const auto sums_for = [&](const ParameterPtr& parameter) -> paths::HeadSums<A> {
+      if (!parameter) return {};
+      const int64_t size = parameter->value().size(1);
+      owners.push_back(Tensor::zeros({queries.size(), p.heads.n_heads, size}, parameter->value().dtype()));
+      return {.sums = owners.back().template data<A>(), .n_heads = p.heads.n_heads, .size = size};
+    };
     const Tensor packed_dout = dout.contiguous();
-    const paths::Gradients<T> g{.out = out.data<T>(),
-                                .dout = packed_dout.data<T>(),
-                                .lse = lse.data<A>(),
-                                .dq = uniform ? nullptr : dq.data<T>(),
-                                .dk = uniform ? nullptr : dk.data<T>(),
-                                .dv = dv.data<T>(),
-                                .d_tanh_v = p.tanh_v ? d_tanh_v.data<A>() : nullptr};
-    if (options.path == AttentionPath::kReference)
+    paths::Gradients<T> g{.out = out.data<T>(),
+                          .dout = packed_dout.data<T>(),
+                          .lse = lse.data<A>(),
+                          .dq = uniform ? nullptr : dq.data<T>(),
+                          .dk = uniform ? nullptr : dk.data<T>(),
+                          .dv = dv.data<T>(),
+                          .d_tanh_v = sums_for(pairing.v),
+                          .d_normalizer = sums_for(p.normalizer->parameter()),
+                          .d_edits = {}};
+    for (const Edit* edit : p.edits) g.d_edits.push_back(sums_for(edit->parameter()));
+    if (is_reference(p, options.path))
       paths::reference_backward(p, g);
     else
       paths::blocked_backward(p, g);
@@ -170,16 +206,24 @@ struct Call {
       k.add_grad(dk);
     }
     v.add_grad(dv);
-    if (p.tanh_v && pairing.v->trainable()) {
-      A* sum = pairing.v->grad().template data<A>();
+    const auto add = [&](const ParameterPtr& parameter, const paths::HeadSums<A>& partial) {
+      if (!parameter || !parameter->trainable()) return;
+      A* sum = parameter->grad().template data<A>();
+      const int64_t n = partial.n_heads * partial.size;
       for (int64_t b = 0; b < queries.size(); ++b)
-        for (int64_t i = 0; i < p.heads.n_heads * p.width; ++i)
-          sum[i] += g.d_tanh_v[b * p.heads.n_heads * p.width + i];
-    }
+        for (int64_t i = 0; i < n; ++i) sum[i] += partial.sums[b * n + i];
+    };
+    add(pairing.v, g.d_tanh_v);
+    add(p.normalizer->parameter(), g.d_normalizer);
+    for (size_t e = 0; e < p.edits.size(); ++e) add(p.edits[e]->parameter(), g.d_edits[e]);
   }
 };
 
 }  // namespace
+
+const Normalizer& normalizer_of(const AttentionOptions& options) {
+  return options.normalizer ? *options.normalizer : *softmax_normalizer();
+}
 
 const Score& score_of(const AttentionOptions& options) {
   static const ScorePtr usual = scaled_dot();
@@ -208,10 +252,14 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
   for (const Var* x : {&call->q, &call->k, &call->v})
     QKV_CHECK(x->size(1) <= 1 || x->value().stride(1) == 1, kShape,
               "attention: the elements of a row must be adjacent; call contiguous() first");
-  const bool trains_v = call->pairing.kind == Pairing::Kind::kTanhSum && call->pairing.v->trainable();
+  const auto trains = [](const ParameterPtr& p) { return p && p->trainable(); };
+  bool trains_numbers = trains(call->pairing.v) || trains(normalizer_of(options).parameter());
+  for (const RulePtr& rule : options.rules)
+    if (const auto* edit = dynamic_cast<const Edit*>(rule.get()))
+      trains_numbers = trains_numbers || trains(edit->parameter());
   const bool uses_qk = call->pairing.kind != Pairing::Kind::kUniform;
-  const bool differentiable =
-      trains_v || v.requires_grad() || (uses_qk && (call->q.requires_grad() || call->k.requires_grad()));
+  const bool differentiable = trains_numbers || v.requires_grad() ||
+                              (uses_qk && (call->q.requires_grad() || call->k.requires_grad()));
   const bool keeps_lse = (grad_enabled() && differentiable) || probed(options);
 
   call->out = Tensor::empty({q.size(0), heads.n_heads * heads.value_width()}, q.dtype());

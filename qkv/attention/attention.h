@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "qkv/attention/edits.h"
 #include "qkv/attention/masks.h"
+#include "qkv/attention/normalizers.h"
 #include "qkv/attention/probe.h"
 #include "qkv/attention/score.h"
 #include "qkv/attention/scores.h"
@@ -16,7 +18,7 @@
 namespace qkv {
 
 enum class AttentionPath {
-  kAuto,       // blocked
+  kAuto,       // blocked, where the normalizer can go tile by tile, else reference
   kReference,  // the definition: whole score matrices, one (sequence, head) at a time
   kBlocked,    // tiles of 64 x 64, linear memory
 };
@@ -24,7 +26,8 @@ enum class AttentionPath {
 struct AttentionOptions {
   HeadSizes heads;
   ScorePtr score;              // null: scaled_dot()
-  std::vector<RulePtr> rules;  // all of them apply
+  std::vector<RulePtr> rules;  // masks and edits: all of them apply
+  NormalizerPtr normalizer;    // null: softmax_normalizer()
   /// Of attn_weights. The mask is a function of (key, query row of the batch, head, key position): backward
   /// asks again.
   kernels::Dropout dropout;  // threshold 0: none
@@ -35,8 +38,8 @@ struct AttentionOptions {
   const kernels::Table* kernels = nullptr;  // null: the machine's; a test passes another family's
 };
 
-/// Attention over packed sequences: out_i = sum_j softmax_j(score(q_i, k_j), edited by the rules) v_j, in
-/// each head.
+/// Attention over packed sequences: out_i = sum_j normalize_j(score(q_i, k_j), edited and masked by the
+/// rules) v_j, in each head.
 ///
 /// Vaswani et al., "Attention Is All You Need" (2017), arXiv:1706.03762, eq. 1, with any score in place of
 /// the scaled dot. The blocked path computes the same values without storing the scores: Dao et al.,
@@ -60,7 +63,8 @@ struct AttentionOptions {
 /// and scratch of O(kv_len) forward, O(q_len + kv_len) backward, for each thread.
 ///
 /// Errors: kShape (ranks or named sizes disagree), kDtype (mixed dtypes or not one of activations), kValue
-/// (head counts that do not divide, a dropout that keeps nothing).
+/// (head counts that do not divide, a dropout that keeps nothing), kUnsupported (kBlocked with a normalizer
+/// that needs whole rows).
 Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries, const Segments& keys,
               const AttentionOptions& options);
 
@@ -85,7 +89,8 @@ struct KeyValueSpan {
 Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<const KeyValueSpan> keys,
                         DType dtype, const AttentionOptions& options);
 
-/// The score in use and its pairing.
+/// The score and the normalizer in use.
 const Score& score_of(const AttentionOptions& options);
+const Normalizer& normalizer_of(const AttentionOptions& options);
 
 }  // namespace qkv

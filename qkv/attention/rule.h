@@ -1,75 +1,174 @@
 #pragma once
-// Rules edit scores: masks now, biases that depend on places alone as well. One rule is one small class;
-// every path (reference, blocked, cached) applies the same object, so writing it once is enough.
+// Rules say what attention may see (Mask) and change its scores (Edit). One rule is one small class; every
+// path (reference, blocked, cached, the probe) asks the same object, so writing it once is enough. Rules see
+// tiles of at most 64 x 64 pairs, whose coordinates are absolute positions: key j is the sequence's j-th;
+// query i has past + its row in the sequence. The two count the same things in self-attention; in
+// cross-attention they do not, so use rules there that look at keys only.
+//
+// Edits apply in the order given, masks after all of them: what is hidden stays hidden whatever an edit does.
 
-#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <span>
-#include <vector>
+#include <utility>
+
+#include "qkv/autograd/parameter.h"
+#include "qkv/kernels/attention.h"
 
 namespace qkv {
+
+/// Queries i0 .. i0 + rows - 1 against keys j0 .. j0 + cols - 1, of one sequence and one query head. Rows and
+/// columns are at most 64.
+struct TilePlace {
+  int64_t batch = 0, head = 0;
+  int64_t i0 = 0, j0 = 0, rows = 0, cols = 0;
+};
+
+/// A rule is a Mask or an Edit; derive from one of these.
+class Rule {
+ public:
+  virtual ~Rule() = default;
+};
+using RulePtr = std::shared_ptr<const Rule>;
 
 /// Keys begin .. end - 1.
 struct KeyRange {
   int64_t begin = 0, end = 0;
 };
 
-/// The score of a key that is not visible: exp gives exactly 0.
-constexpr float kMasked = -std::numeric_limits<float>::infinity();
+/// How much of a tile a mask shows. It saves time and means nothing else: kSome is always right.
+enum class Sight { kNone, kSome, kAll };
 
-/// The scores of queries i0 .. i0 + rows - 1 against keys j0 .. j0 + cols - 1, for one sequence and one query
-/// head. i and j are absolute positions: key j is the sequence's j-th; query i has past + its row in the
-/// sequence. They count the same things in self-attention; in cross-attention they do not, so use rules there
-/// that look at keys only. Score (i, j) is scores[(i - i0) * stride + (j - j0)], already scaled. A is float,
-/// or double where the model runs in f64.
-template <class A>
-struct ScoreTile {
-  int64_t batch = 0, head = 0;
-  int64_t i0 = 0, j0 = 0, rows = 0, cols = 0, stride = 0;
-  A* scores = nullptr;
-};
-
-/// What a path calls. Write variants on RuleFor below.
-class Rule {
+/// Says which keys a query sees.
+class Mask : public Rule {
  public:
-  virtual ~Rule() = default;
-
-  /// A range that covers every key which any of the queries i0 .. i0 + rows - 1 of sequence `batch` may see:
-  /// tiles of keys outside it are never loaded. It saves time and means nothing else; what is masked is
-  /// apply's to say.
+  /// words[r], bit c: whether query i0 + r sees key j0 + c. Bits from cols on may be anything.
+  virtual void visible(const TilePlace& tile, uint64_t* words) const noexcept = 0;
+  virtual Sight sight(const TilePlace& /*tile*/) const noexcept { return Sight::kSome; }
+  /// A range that covers every key which any of the queries i0 .. i0 + rows - 1 of sequence `batch` may see
+  /// in any head: tiles outside it are not even asked about.
   virtual KeyRange visible_keys(int64_t /*batch*/, int64_t /*i0*/, int64_t /*rows*/, int64_t kv_len) const {
     return {0, kv_len};
   }
-  /// Edits the tile in place: sets kMasked, or adds what does not depend on the scores (their gradient passes
-  /// unchanged).
-  virtual void apply(const ScoreTile<float>&) const noexcept = 0;
-  virtual void apply(const ScoreTile<double>&) const noexcept = 0;
-  /// True if apply only ever sets kMasked. Scaling may then come after the rule, inside the softmax, which
-  /// saves a pass.
-  virtual bool only_masks() const { return false; }
 };
-using RulePtr = std::shared_ptr<const Rule>;
+using MaskPtr = std::shared_ptr<const Mask>;
 
-/// Lets a rule be written once for both element types: derive from RuleFor<Mine> and give it
-///   template <class A> void edit(const ScoreTile<A>& t) const noexcept;
-template <class Derived>
-class RuleFor : public Rule {
+/// Bits 0 .. n - 1, for any n.
+constexpr uint64_t low_bits(int64_t n) {
+  return n <= 0 ? 0 : n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1;
+}
+
+/// Scores of a tile, already scaled: (i0 + r, j0 + c) at scores[r * stride + c]. A is float, or double where
+/// the model runs in f64.
+template <class A>
+struct ScoreTile : TilePlace {
+  int64_t stride = 0;
+  A* scores = nullptr;
+  const kernels::AttentionKernels<A>* kernels = nullptr;
+
+  A& at(int64_t r, int64_t c) const { return scores[r * stride + c]; }
+};
+
+/// Changes scores. s' = edit(s), elementwise in s.
+class Edit : public Rule {
  public:
-  void apply(const ScoreTile<float>& t) const noexcept final { static_cast<const Derived*>(this)->edit(t); }
-  void apply(const ScoreTile<double>& t) const noexcept final { static_cast<const Derived*>(this)->edit(t); }
+  virtual void apply(const ScoreTile<float>& tile) const noexcept = 0;
+  virtual void apply(const ScoreTile<double>& tile) const noexcept = 0;
+
+  /// True if s' - s does not depend on s nor on trainable numbers: gradients then pass unchanged and backward
+  /// is never called.
+  virtual bool passes_gradients() const { return true; }
+  /// True if backward reads `tile.scores`, which then hold s'.
+  virtual bool backward_reads_scores() const { return false; }
+  /// ds [rows, cols], rows tile.stride apart, holds dL/ds' and gets dL/ds. The gradient of parameter() is
+  /// added to `gradient`, of its size(1) numbers of tile.head. It must be linear in ds.
+  virtual void backward(const ScoreTile<float>& /*tile*/, float* /*ds*/, float* /*gradient*/) const noexcept {
+  }
+  virtual void backward(const ScoreTile<double>& /*tile*/, double* /*ds*/,
+                        double* /*gradient*/) const noexcept {}
+  /// Trainable numbers, [n_heads, size], or null.
+  virtual ParameterPtr parameter() const { return nullptr; }
 };
 
-/// All rules together: the keys that none of them rules out. Empty ranges come back as {0, 0}.
-inline KeyRange visible_keys(std::span<const RulePtr> rules, int64_t batch, int64_t i0, int64_t rows,
-                             int64_t kv_len) {
-  KeyRange all{0, kv_len};
-  for (const RulePtr& rule : rules) {
-    const KeyRange one = rule->visible_keys(batch, i0, rows, kv_len);
-    all = {std::max(all.begin, one.begin), std::min(all.end, one.end)};
+using EditPtr = std::shared_ptr<const Edit>;
+
+/// Lets an edit be written once for both element types: derive from EditFor<Mine> and give it
+///   template <class A> void edit(const ScoreTile<A>& tile) const noexcept;
+/// and, where passes_gradients() is false,
+///   template <class A> void edit_backward(const ScoreTile<A>& tile, A* ds, A* gradient) const noexcept;
+template <class Derived>
+class EditFor : public Edit {
+ public:
+  void apply(const ScoreTile<float>& t) const noexcept final { mine().edit(t); }
+  void apply(const ScoreTile<double>& t) const noexcept final { mine().edit(t); }
+  void backward(const ScoreTile<float>& t, float* ds, float* gradient) const noexcept final {
+    backward_of(t, ds, gradient);
   }
-  return all.begin < all.end ? all : KeyRange{};
+  void backward(const ScoreTile<double>& t, double* ds, double* gradient) const noexcept final {
+    backward_of(t, ds, gradient);
+  }
+
+ private:
+  const Derived& mine() const { return static_cast<const Derived&>(*this); }
+  template <class A>
+  void backward_of(const ScoreTile<A>& t, A* ds, A* gradient) const noexcept {
+    if constexpr (requires(const Derived& d) { d.edit_backward(t, ds, gradient); })
+      mine().edit_backward(t, ds, gradient);
+  }
+};
+
+namespace detail {
+
+template <class Sees>
+class MaskByPair final : public Mask {
+ public:
+  explicit MaskByPair(Sees sees) : sees_(std::move(sees)) {}
+  void visible(const TilePlace& t, uint64_t* words) const noexcept override {
+    for (int64_t r = 0; r < t.rows; ++r) {
+      words[r] = 0;
+      for (int64_t c = 0; c < t.cols; ++c)
+        words[r] |= uint64_t{sees_(t.batch, t.head, t.i0 + r, t.j0 + c)} << c;
+    }
+  }
+
+ private:
+  Sees sees_;
+};
+
+template <class Bias>
+class BiasByPair final : public EditFor<BiasByPair<Bias>> {
+ public:
+  explicit BiasByPair(Bias bias) : bias_(std::move(bias)) {}
+  template <class A>
+  void edit(const ScoreTile<A>& t) const noexcept {
+    for (int64_t r = 0; r < t.rows; ++r)
+      for (int64_t c = 0; c < t.cols; ++c)
+        t.at(r, c) += static_cast<A>(bias_(t.batch, t.head, t.i0 + r, t.j0 + c));
+  }
+
+ private:
+  Bias bias_;
+};
+
+}  // namespace detail
+
+/// A mask of your own: sees(batch, head, i, j) -> bool.
+///
+///     .rules = {mask([](int64_t, int64_t, int64_t i, int64_t j) { return (i - j) % 3 == 0; })}
+///
+/// It is asked for every pair of every tile; write a class with sight() where whole tiles can be told apart.
+template <class Sees>
+MaskPtr mask(Sees sees) {
+  return std::make_shared<detail::MaskByPair<Sees>>(std::move(sees));
+}
+
+/// A bias of your own, a number for each place: s' = s + bias(batch, head, i, j).
+///
+///     .rules = {bias([](int64_t, int64_t head, int64_t i, int64_t j) { return -0.1 * (head + 1) * (i - j);
+///     })}
+template <class Bias>
+EditPtr bias(Bias f) {
+  return std::make_shared<detail::BiasByPair<Bias>>(std::move(f));
 }
 
 }  // namespace qkv

@@ -17,18 +17,19 @@ namespace qkv::kernels {
 /// * s:
 ///   m' = max(max[r], max_c x[r][c]),  p[r][c] = exp(x[r][c] - m'),  correction[r] = exp(max[r] - m'),
 ///   sum[r] = sum[r] * correction[r] + sum_c p[r][c],  max[r] = m'.
-/// A row that has met no key yet has max = -inf and sum = 0; while it stays so, p = 0 and correction = 1. A
-/// score that is NaN makes its row's p there and its sum NaN. The sum is over the values before rounding to T
-/// and before dropout.
+/// where x is -inf for keys that are not visible. A row that has met no key yet has max = -inf and sum = 0;
+/// while it stays so, p = 0 and correction = 1. A score that is NaN makes its row's p there and its sum NaN.
+/// The sum is over the values before rounding to T and before dropout.
 template <class T>
 struct SoftmaxTile {
   using A = accumulator_t<T>;
   int64_t rows = 0, cols = 0;  // cols in 1 .. 64
   const A* s = nullptr;
   int64_t stride = 0;
-  A scale = 1;  // > 0
+  A scale = 1;                        // > 0
+  const uint64_t* visible = nullptr;  // [rows], bit c: the query sees the key. Null: all
   const uint64_t* keep =
-      nullptr;  // [rows], bit c: p[r][c] survives dropout, else it is stored as 0. None: all
+      nullptr;  // [rows], bit c: p[r][c] survives dropout, else it is stored as 0. Null: all
   A *max = nullptr, *sum = nullptr, *correction = nullptr;  // [rows]
   T* p = nullptr;                                           // [rows, cols], rows p_stride apart
   int64_t p_stride = 0;
@@ -37,7 +38,7 @@ struct SoftmaxTile {
 /// The backward pass's tile, given lse[r] = max + log(sum) of the whole row (-inf: the row saw no key) and
 /// delta[r] = sum_d dout[r][d] * out[r][d]. With k = 1 where keep has the bit, else 0:
 ///   w = exp(scale * s - lse),  p = k w,  ds = w * (k keep_scale dp - delta)
-/// both rounded to T; where w is 0, and in rows where lse is -inf, both are 0 whatever dp is.
+/// p and ds rounded to T; where w is 0, and in rows where lse is -inf, both are 0 whatever dp is.
 template <class T>
 struct SoftmaxTileBackward {
   using A = accumulator_t<T>;
@@ -46,11 +47,31 @@ struct SoftmaxTileBackward {
           *dp = nullptr;  // rows `stride` apart; a row whose lse is -inf has scores of -inf alone
   int64_t stride = 0;
   A scale = 1;
-  const uint64_t* keep = nullptr;
+  const uint64_t *visible = nullptr, *keep = nullptr;
   A keep_scale = 1;
   const A *lse = nullptr, *delta = nullptr;  // [rows]
   T *p = nullptr, *ds = nullptr;             // rows p_stride apart
   int64_t p_stride = 0;
+  /// Instead of ds: not rounded, rows `stride` apart. It may be dp's own memory.
+  A* exact_ds = nullptr;
+};
+
+/// Weights that do not compete (Ramapuram et al. 2024, arXiv:2409.04431): with x = scale * s + shift,
+///   w = 1 / (1 + exp(-x)),  p = k w
+/// and, for the backward pass, ds = w (1 - w) k keep_scale dp; fields as above. Where a key is not visible
+/// all are 0.
+template <class T>
+struct SigmoidTile {
+  using A = accumulator_t<T>;
+  int64_t rows = 0, cols = 0;  // cols in 1 .. 64
+  const A *s = nullptr, *dp = nullptr;
+  int64_t stride = 0;
+  A scale = 1, shift = 0;
+  const uint64_t *visible = nullptr, *keep = nullptr;
+  A keep_scale = 1;
+  T *p = nullptr, *ds = nullptr;
+  int64_t p_stride = 0;
+  A* exact_ds = nullptr;
 };
 
 template <class T>
@@ -59,6 +80,18 @@ struct AttentionKernels {
 
   void (*softmax_tile)(const SoftmaxTile<T>&) noexcept = nullptr;
   void (*softmax_tile_backward)(const SoftmaxTileBackward<T>&) noexcept = nullptr;
+
+  void (*sigmoid_tile)(const SigmoidTile<T>&) noexcept = nullptr;
+  void (*sigmoid_tile_backward)(const SigmoidTile<T>&) noexcept = nullptr;
+
+  /// s[r][c] += bias[c - r] for c - r from -(rows - 1) to cols - 1: what depends on the distance alone.
+  void (*add_diagonals)(int64_t rows, int64_t cols, const A* bias, A* s, int64_t stride) noexcept = nullptr;
+  /// sums[c - r] += ds[r][c], rows in order.
+  void (*sum_diagonals)(int64_t rows, int64_t cols, const A* ds, int64_t stride, A* sums) noexcept = nullptr;
+  /// s' = cap * tanh(s / cap) in place; and ds *= 1 - (s' / cap)^2, given s'.
+  void (*soft_cap)(int64_t rows, int64_t cols, A cap, A* s, int64_t stride) noexcept = nullptr;
+  void (*soft_cap_backward)(int64_t rows, int64_t cols, A cap, const A* s, A* ds,
+                            int64_t stride) noexcept = nullptr;
 
   /// x[r][0..d) *= factor[r]; rows ld apart. A factor of 1 leaves the row untouched.
   void (*scale_rows)(int64_t rows, int64_t d, const A* factor, A* x, int64_t ld) noexcept = nullptr;

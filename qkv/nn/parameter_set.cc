@@ -57,6 +57,13 @@ ParameterPtr ParameterSet::constant(const std::string& name, const Shape& shape,
       std::make_shared<Parameter>(name, value_of(name, shape, [value](RandomStream&) { return value; })));
 }
 
+ParameterPtr ParameterSet::from(const std::string& name, const Shape& shape,
+                                const std::vector<double>& values) {
+  size_t at = 0;
+  return add(std::make_shared<Parameter>(
+      name, value_of(name, shape, [&](RandomStream&) { return values.at(at++); })));
+}
+
 ParameterPtr ParameterSet::add(ParameterPtr parameter) {
   QKV_CHECK(find(parameter->name()) == nullptr, kInternal, "parameter {} is made twice", parameter->name());
   all_.push_back(parameter);

@@ -34,6 +34,8 @@ class ParameterSet {
   ParameterPtr xavier_uniform(const std::string& name, const Shape& shape, double gain = 1);
   ParameterPtr normal(const std::string& name, const Shape& shape, double standard_deviation);
   ParameterPtr constant(const std::string& name, const Shape& shape, double value);
+  /// Values one after the other, row-major.
+  ParameterPtr from(const std::string& name, const Shape& shape, const std::vector<double>& values);
   /// Takes a parameter made elsewhere into the set. Error kInternal: the name is taken.
   ParameterPtr add(ParameterPtr parameter);
 

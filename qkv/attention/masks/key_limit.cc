@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "qkv/attention/masks.h"
@@ -6,20 +7,19 @@
 namespace qkv {
 namespace {
 
-class KeyLimit final : public RuleFor<KeyLimit> {
+class KeyLimit final : public Mask {
  public:
   explicit KeyLimit(std::vector<int64_t> visible) : visible_(std::move(visible)) {}
 
+  void visible(const TilePlace& t, uint64_t* words) const noexcept override {
+    std::fill(words, words + t.rows, low_bits(limit(t.batch) - t.j0));
+  }
+  Sight sight(const TilePlace& t) const noexcept override {
+    const int64_t shown = limit(t.batch) - t.j0;
+    return shown <= 0 ? Sight::kNone : shown >= t.cols ? Sight::kAll : Sight::kSome;
+  }
   KeyRange visible_keys(int64_t batch, int64_t /*i0*/, int64_t /*rows*/, int64_t kv_len) const override {
     return {0, std::min(kv_len, limit(batch))};
-  }
-  bool only_masks() const override { return true; }
-
-  template <class A>
-  void edit(const ScoreTile<A>& t) const noexcept {
-    const int64_t first_hidden = std::clamp<int64_t>(limit(t.batch) - t.j0, 0, t.cols);
-    for (int64_t r = 0; r < t.rows; ++r)
-      std::fill(t.scores + r * t.stride + first_hidden, t.scores + r * t.stride + t.cols, A(kMasked));
   }
 
  private:
@@ -32,7 +32,7 @@ class KeyLimit final : public RuleFor<KeyLimit> {
 
 }  // namespace
 
-RulePtr key_limit(std::vector<int64_t> visible) {
+MaskPtr key_limit(std::vector<int64_t> visible) {
   for (int64_t n : visible) QKV_CHECK(n >= 0, kValue, "key_limit: a limit of {} keys", n);
   return std::make_shared<KeyLimit>(std::move(visible));
 }

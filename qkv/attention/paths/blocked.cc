@@ -53,30 +53,52 @@ class BlockedForward {
              const RightOperand<T>* values, int64_t begin, int64_t end) {
     const auto& kernels = p_.kernels->attention;
     const int64_t rows = std::min(kTile, seq.q_len - i), d_v = p_.d_v();
+    const bool softmax = p_.normalizer->blockwise() == Normalizer::Blockwise::kSoftmax;
+    // A sink is a first key whose value is 0. A sigmoid's weights need no sum: they are divided by 1.
     A max[kTile], sum[kTile], correction[kTile];
-    std::fill(max, max + rows, -std::numeric_limits<A>::infinity());
-    std::fill(sum, sum + rows, A(0));
-    if (begin == end) std::fill(o_, o_ + rows * d_v, A(0));
+    std::fill(max, max + rows, p_.sink ? p_.sink[h] : softmax ? -std::numeric_limits<A>::infinity() : A(0));
+    std::fill(sum, sum + rows, p_.sink || !softmax ? A(1) : A(0));
+    bool first = true;
 
     for (int64_t t = begin; t < end; ++t) {
+      if (mask_.look(p_.masks, place_of(seq, h, i, rows, keys[t])) == Sight::kNone) continue;
       const int64_t cols = keys[t].cols;
       const A scale = score_tile(p_, seq, h, i, rows, keys[t], s_);
       const uint64_t* keep = dropout_.keep(p_, seq, h, i, rows, keys[t].j0);
+      if (!softmax) {
+        kernels.sigmoid_tile({.rows = rows,
+                              .cols = cols,
+                              .s = s_,
+                              .stride = kTile,
+                              .scale = scale,
+                              .shift = static_cast<A>(p_.normalizer->shift()),
+                              .visible = mask_.words(),
+                              .keep = keep,
+                              .p = weights_,
+                              .p_stride = kTile});
+        multiply(*p_.kernels, rows, weights_, kTile, values[t], o_, d_v, /*accumulate=*/!first);
+        flops += 2 * rows * cols * (p_.width + d_v);
+        first = false;
+        continue;
+      }
       kernels.softmax_tile({.rows = rows,
                             .cols = cols,
                             .s = s_,
                             .stride = kTile,
                             .scale = scale,
+                            .visible = mask_.words(),
                             .keep = keep,
                             .max = max,
                             .sum = sum,
                             .correction = correction,
                             .p = weights_,
                             .p_stride = kTile});
-      if (t > begin) kernels.scale_rows(rows, d_v, correction, o_, d_v);
-      multiply(*p_.kernels, rows, weights_, kTile, values[t], o_, d_v, /*accumulate=*/t > begin);
+      if (!first) kernels.scale_rows(rows, d_v, correction, o_, d_v);
+      multiply(*p_.kernels, rows, weights_, kTile, values[t], o_, d_v, /*accumulate=*/!first);
       flops += 2 * rows * cols * (p_.width + d_v);
+      first = false;
     }
+    if (first) std::fill(o_, o_ + rows * d_v, A(0));
 
     A factor[kTile];  // a row that saw no key has sum 0 and stays zero
     for (int64_t r = 0; r < rows; ++r) factor[r] = sum[r] == 0 ? A(0) : p_.dropout_scale() / sum[r];
@@ -95,6 +117,7 @@ class BlockedForward {
  private:
   const Problem<T>& p_;
   const Result<T>& result_;
+  TileMask mask_;
   TileDropout dropout_;
   A *s_ = nullptr, *o_ = nullptr;  // scores [kTile, kTile], output [kTile, d_v]
   T* weights_ = nullptr;           // [kTile, kTile]

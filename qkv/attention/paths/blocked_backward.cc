@@ -40,6 +40,7 @@ class BlockedBackward {
         g_(g),
         keys_(wants != Wants::kQueries),
         queries_(wants != Wants::kKeys && g.dq != nullptr),
+        passes_gradients_(p.passes_gradients()),
         out_stride_(p.heads.n_heads * p.d_v()) {}
 
   // kAll, kKeys: the item's key tiles, all queries. kQueries: the item's query blocks, all keys.
@@ -64,7 +65,11 @@ class BlockedBackward {
     flipped_ = scratch_->take<T>(kTile * kTile);
     dk_ = scratch_->take<A>(kTile * p_.width);
     dv_ = scratch_->take<A>(kTile * p_.d_v());
-    d_tanh_v_ = g_.d_tanh_v ? g_.d_tanh_v + item.sequence * p_.heads.n_heads * p_.width : nullptr;
+    sequence_ = item.sequence;
+    for (size_t e = 0; e < p_.edits.size(); ++e)
+      saved_.push_back(p_.edits[e]->backward_reads_scores() ? scratch_->take<A>(kTile * kTile) : nullptr);
+    if (g_.d_normalizer.sums)
+      for (const QueryBlock<T>& block : std::span(blocks, static_cast<size_t>(n))) sink_pass(block);
 
     for (int64_t t = tile_begin; t < tile_end; ++t)
       key_tile_pass(seq, item.kv_head, t, {blocks, static_cast<size_t>(n)});
@@ -130,27 +135,67 @@ class BlockedBackward {
           kv_heads * d_v);
   }
 
+  // A sink is a key whose value is 0, seen by all: its score's gradient is w (0 - delta).
+  void sink_pass(const QueryBlock<T>& block) {
+    A* gradient = g_.d_normalizer.of(sequence_, block.head);
+    for (int64_t r = 0; r < block.rows; ++r)
+      *gradient -= std::exp(p_.sink[block.head] - block.lse[r]) * block.delta[r];
+  }
+
+  // dL/d(edited scores) in dp_ becomes dL/d(scores), and is rounded into ds_.
+  void edits_backward(const TilePlace& place) {
+    for (size_t e = p_.edits.size(); e-- > 0;)
+      if (!p_.edits[e]->passes_gradients())
+        p_.edits[e]->backward(edited_tile(p_, place, saved_[e]), dp_,
+                              g_.d_edits[e].of(sequence_, place.head));
+    A ones[kTile];
+    std::fill(ones, ones + place.rows, A(1));
+    p_.kernels->attention.store_rows(place.rows, place.cols, ones, dp_, kTile, ds_, kTile);
+  }
+
   // One block of queries against one tile of keys.
   void tile_pass(const Sequence<T>& seq, const KeyTile<T>& keys, const void* v_flipped,
                  const RightOperand<T>& k_right, const QueryBlock<T>& block) {
     const auto& kernels = *p_.kernels;
     const int64_t rows = block.rows, cols = keys.cols, d_v = p_.d_v(), width = p_.width;
-    const A scale = score_tile(p_, seq, block.head, block.i, rows, keys, s_);
+    const TilePlace place = place_of(seq, block.head, block.i, rows, keys);
+    if (mask_.look(p_.masks, place) == Sight::kNone) return;
+    const A scale = score_tile(p_, seq, block.head, block.i, rows, keys, s_, saved_.data());
+    const uint64_t* keep = dropout_.keep(p_, seq, block.head, block.i, rows, keys.j0);
+    A* exact_ds = passes_gradients_ ? nullptr : dp_;
     multiply(kernels, rows, cols, d_v, block.dout, out_stride_, v_flipped, dp_, kTile, false);
-    kernels.attention.softmax_tile_backward(
-        {.rows = rows,
-         .cols = cols,
-         .s = s_,
-         .dp = dp_,
-         .stride = kTile,
-         .scale = scale,
-         .keep = dropout_.keep(p_, seq, block.head, block.i, rows, keys.j0),
-         .keep_scale = p_.dropout_scale(),
-         .lse = block.lse,
-         .delta = block.delta,
-         .p = weights_,
-         .ds = ds_,
-         .p_stride = kTile});
+    if (p_.normalizer->blockwise() == Normalizer::Blockwise::kSoftmax)
+      kernels.attention.softmax_tile_backward({.rows = rows,
+                                               .cols = cols,
+                                               .s = s_,
+                                               .dp = dp_,
+                                               .stride = kTile,
+                                               .scale = scale,
+                                               .visible = mask_.words(),
+                                               .keep = keep,
+                                               .keep_scale = p_.dropout_scale(),
+                                               .lse = block.lse,
+                                               .delta = block.delta,
+                                               .p = weights_,
+                                               .ds = ds_,
+                                               .p_stride = kTile,
+                                               .exact_ds = exact_ds});
+    else
+      kernels.attention.sigmoid_tile_backward({.rows = rows,
+                                               .cols = cols,
+                                               .s = s_,
+                                               .dp = dp_,
+                                               .stride = kTile,
+                                               .scale = scale,
+                                               .shift = static_cast<A>(p_.normalizer->shift()),
+                                               .visible = mask_.words(),
+                                               .keep = keep,
+                                               .keep_scale = p_.dropout_scale(),
+                                               .p = weights_,
+                                               .ds = ds_,
+                                               .p_stride = kTile,
+                                               .exact_ds = exact_ds});
+    if (exact_ds) edits_backward(place);
     if (keys_) {
       kernels.gemm.transpose(rows, cols, weights_, kTile, flipped_, kTile);
       multiply(kernels, cols, flipped_, kTile, block.dout_right, dv_, d_v, true);
@@ -160,7 +205,7 @@ class BlockedBackward {
       kernels.attention.additive_tile_backward(rows, cols, width, p_.query(seq, block.head, block.i),
                                                p_.q_stride, keys.k, seq.k_stride,
                                                p_.tanh_v + block.head * width, ds_, kTile, block.dq, width,
-                                               dk_, width, d_tanh_v_ + block.head * width);
+                                               dk_, width, g_.d_tanh_v.of(sequence_, block.head));
     } else if (p_.kind == Pairing::Kind::kDot) {
       if (keys_) {
         kernels.gemm.transpose(rows, cols, ds_, kTile, flipped_, kTile);
@@ -179,15 +224,17 @@ class BlockedBackward {
 
   const Problem<T>& p_;
   const Gradients<T>& g_;
-  const bool keys_, queries_;
+  const bool keys_, queries_, passes_gradients_;
   const int64_t out_stride_;
   Scratch* scratch_ = nullptr;
+  TileMask mask_;
   TileDropout dropout_;
+  std::vector<A*> saved_;  // a tile of scores for each edit that wants them again
+  int64_t sequence_ = 0;
   A *s_ = nullptr, *dp_ = nullptr;  // [kTile, kTile]: scores; gradient of the weights
   T *weights_ = nullptr, *ds_ = nullptr,
     *flipped_ = nullptr;             // [kTile, kTile]; flipped: one of the others, transposed
   A *dk_ = nullptr, *dv_ = nullptr;  // [kTile, width], [kTile, d_v]
-  A* d_tanh_v_ = nullptr;
 };
 
 template <class T>
@@ -206,7 +253,9 @@ void blocked_backward(const Problem<T>& p, const Gradients<T>& g) {
   const auto q_len = [](const Sequence<T>& s) { return s.q_len; };
   const auto kv_len = [](const Sequence<T>& s) { return s.kv_len; };
   const int64_t n = static_cast<int64_t>(p.sequences.size()) * p.heads.kv_heads();
-  if (n >= threads() || p.kind != Pairing::Kind::kDot) {
+  // Gradients that a head's tiles all add to are one thread's.
+  const bool sums_by_head = p.kind == Pairing::Kind::kTanhSum || !p.passes_gradients() || g.d_normalizer.sums;
+  if (n >= threads() || sums_by_head || p.kind == Pairing::Kind::kUniform) {
     run_items(p, g, Wants::kAll, cut(p, kv_len, /*pieces=*/1));
     return;
   }

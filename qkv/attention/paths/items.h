@@ -58,7 +58,7 @@ void for_each_item(const Problem<T>& p, const std::vector<Item>& items, Run&& ru
 template <class T>
 KeyRange visible_to_block(const Problem<T>& p, const Sequence<T>& s, int64_t b) {
   const int64_t i = b * kTile, rows = std::min(kTile, s.q_len - i);
-  return visible_keys(p.rules, s.index, s.past + i, rows, s.kv_len);
+  return visible_keys(p.masks, s.index, s.past + i, rows, s.kv_len);
 }
 
 }  // namespace qkv::paths

@@ -2,11 +2,13 @@
 // What a path is asked to compute, in raw pointers of one element type. attention.cc makes it from tensors,
 // or from the spans of a cache: the paths do not know the difference.
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <span>
 #include <vector>
 
+#include "qkv/attention/normalizers.h"
 #include "qkv/attention/rule.h"
 #include "qkv/attention/score.h"
 #include "qkv/kernels/table.h"
@@ -32,7 +34,11 @@ struct Problem {
   int64_t width = 0;  // of a prepared query or key
   A scale = 1;
   const A* tanh_v = nullptr;  // [n_heads, width], for kTanhSum
-  std::span<const RulePtr> rules;
+  std::vector<const Mask*> masks;
+  std::vector<const Edit*> edits;
+  const Normalizer* normalizer = nullptr;
+  const A* sink = nullptr;                              // [n_heads], of a softmax that has one
+  const kernels::AttentionKernels<A>* exact = nullptr;  // of A, for edits
   kernels::Dropout dropout;
   const T* q = nullptr;  // [n_q, n_heads * width], rows q_stride apart
   int64_t n_q = 0, q_stride = 0;
@@ -49,6 +55,56 @@ struct Problem {
     return s.v + j * s.v_stride + kv_head * d_v();
   }
   A dropout_scale() const { return dropout.threshold ? static_cast<A>(dropout.scale()) : A(1); }
+  bool passes_gradients() const {
+    return std::all_of(edits.begin(), edits.end(), [](const Edit* e) { return e->passes_gradients(); });
+  }
+};
+
+/// The keys that no mask rules out for queries i0 .. i0 + rows - 1. Nothing visible comes back as {0, 0}.
+inline KeyRange visible_keys(std::span<const Mask* const> masks, int64_t batch, int64_t i0, int64_t rows,
+                             int64_t kv_len) {
+  KeyRange all{0, kv_len};
+  for (const Mask* mask : masks) {
+    const KeyRange one = mask->visible_keys(batch, i0, rows, kv_len);
+    all = {std::max(all.begin, one.begin), std::min(all.end, one.end)};
+  }
+  return all.begin < all.end ? all : KeyRange{};
+}
+
+/// What all masks together show of a tile.
+class TileMask {
+ public:
+  /// kSome: words() says which pairs.
+  Sight look(std::span<const Mask* const> masks, const TilePlace& tile) {
+    some_ = false;
+    for (const Mask* mask : masks) {
+      const Sight sight = mask->sight(tile);
+      if (sight == Sight::kNone) return sight;
+      if (sight == Sight::kAll) continue;
+      mask->visible(tile, some_ ? one_ : words_);
+      if (some_)
+        for (int64_t r = 0; r < tile.rows; ++r) words_[r] &= one_[r];
+      some_ = true;
+    }
+    return some_ ? Sight::kSome : Sight::kAll;
+  }
+  /// Null where everything is visible.
+  const uint64_t* words() const { return some_ ? words_ : nullptr; }
+  bool shows(int64_t r, int64_t c) const { return !some_ || (words_[r] >> c & 1) != 0; }
+
+ private:
+  uint64_t words_[64], one_[64];
+  bool some_ = false;
+};
+
+/// Gradients of numbers that each head has of its own: a partial sum for each sequence, zeros at first.
+template <class A>
+struct HeadSums {
+  A* sums = nullptr;  // [n_sequences, n_heads, size], or null: nothing to train
+  int64_t n_heads = 0, size = 0;
+  A* of(int64_t sequence, int64_t head) const {
+    return sums ? sums + (sequence * n_heads + head) * size : nullptr;
+  }
 };
 
 /// What forward fills. lse may be null where nobody will ask for weights or gradients.
@@ -65,9 +121,8 @@ struct Gradients {
   const T *out = nullptr, *dout = nullptr;        // [n_q, n_heads * d_v]
   const accumulator_t<T>* lse = nullptr;          // [n_heads, n_q]
   T *dq = nullptr, *dk = nullptr, *dv = nullptr;  // dq, dk null for kUniform
-  // One partial sum of the gradient of tanh_v for each sequence: [n_sequences, n_heads, width], zeros at
-  // first.
-  accumulator_t<T>* d_tanh_v = nullptr;
+  HeadSums<accumulator_t<T>> d_tanh_v, d_normalizer;
+  std::vector<HeadSums<accumulator_t<T>>> d_edits;  // one for each of the problem's edits
 };
 
 // paths/reference.cc
@@ -81,8 +136,12 @@ void blocked_forward(const Problem<T>& problem, const Result<T>& result);
 template <class T>
 void blocked_backward(const Problem<T>& problem, const Gradients<T>& gradients);
 
-/// Exact weights of query rows i .. i + rows - 1 (of the sequence; rows <= 64) of one head, from q, k and the
-/// rows' lse [rows]: attn_weights[r] is row r's place for kv_len numbers. In paths/weights.cc.
+/// Exact weights of query rows i .. i + rows - 1 (of the sequence; rows <= 64) of one head: attn_weights[r]
+/// is row r's place for kv_len numbers. From q, k and the rows' lse [rows], in paths/weights.cc; and from
+/// whole rows, for normalizers that need them, in paths/reference.cc.
+template <class T>
+void reference_weights(const Problem<T>& problem, const Sequence<T>& sequence, int64_t head, int64_t i,
+                       int64_t rows, float* const* attn_weights);
 template <class T>
 void attention_weights(const Problem<T>& problem, const Sequence<T>& sequence, int64_t head, int64_t i,
                        int64_t rows, const accumulator_t<T>* lse, float* const* attn_weights);

@@ -23,7 +23,10 @@ class Reference {
         keep_(w_.size(), true),
         lse_(s.q_len) {
     score();
-    normalize();
+    edit();
+    hide();
+    for (int64_t i = 0; i < s_.q_len; ++i)
+      lse_[i] = p_.normalizer->weights(h_, s_.kv_len, w_.data() + i * s_.kv_len);
     draw_dropout();
   }
 
@@ -39,26 +42,39 @@ class Reference {
     }
   }
 
-  // Adds to dk, dv [kv_len, width or d_v] of the key/value head; writes dq.
-  void backward(const Gradients<T>& g, std::vector<A>& dk, std::vector<A>& dv, A* d_tanh_v) const {
+  void weights(float* const* attn_weights) const {
+    for (int64_t i = 0; i < s_.q_len; ++i)
+      for (int64_t j = 0; j < s_.kv_len; ++j) attn_weights[i][j] = static_cast<float>(at(i, j));
+  }
+
+  // Adds to dk, dv [kv_len, width or d_v] of the key/value head; writes dq. `index`: of the sequence.
+  void backward(const Gradients<T>& g, int64_t index, std::vector<A>& dk, std::vector<A>& dv) const {
     const int64_t d_v = p_.d_v(), width = p_.width;
-    std::vector<A> dw(s_.kv_len), dq(width);
+    std::vector<A> ds(w_.size()), dq(width);
     for (int64_t i = 0; i < s_.q_len; ++i) {
       const T* dout = g.dout + out_row(i);
-      // out = sum_j p_j v_j with p = dropout(w); w = softmax(scores).
-      A dot = 0;  // sum_j w_j dw_j
+      A* dw = ds.data() + i * s_.kv_len;  // out = sum_j p_j v_j with p = dropout(w); w = normalizer(scores).
       for (int64_t j = 0; j < s_.kv_len; ++j) {
-        dw[j] = 0;
         if (at(i, j) == 0 || !keep_[i * s_.kv_len + j]) continue;
         for (int64_t d = 0; d < d_v; ++d) {
           dw[j] += p_.dropout_scale() * A(dout[d]) * A(p_.value(s_, kv_head_, j)[d]);
           dv[j * d_v + d] += p_.dropout_scale() * at(i, j) * A(dout[d]);
         }
-        dot += at(i, j) * dw[j];
       }
+      p_.normalizer->backward(h_, s_.kv_len, w_.data() + i * s_.kv_len, dw, g.d_normalizer.of(index, h_));
+    }
+    for (size_t e = p_.edits.size(); e-- > 0;) {
+      if (p_.edits[e]->passes_gradients()) continue;
+      for_each_tile([&](const TilePlace& place, int64_t at) {
+        p_.edits[e]->backward(
+            ScoreTile<A>{place, s_.kv_len, const_cast<A*>(edited_[e].data()) + at, p_.exact}, ds.data() + at,
+            g.d_edits[e].of(index, h_));
+      });
+    }
+    for (int64_t i = 0; i < s_.q_len; ++i) {
       std::fill(dq.begin(), dq.end(), A(0));
       for (int64_t j = 0; j < s_.kv_len; ++j)
-        if (at(i, j) != 0) pairing_backward(i, j, at(i, j) * (dw[j] - dot), dq, dk, d_tanh_v);
+        if (at(i, j) != 0) pairing_backward(i, j, ds[i * s_.kv_len + j], dq, dk, g.d_tanh_v.of(index, h_));
       if (g.dq)
         for (int64_t d = 0; d < width; ++d)
           g.dq[((s_.q_begin + i) * p_.heads.n_heads + h_) * width + d] = T(dq[d]);
@@ -66,6 +82,20 @@ class Reference {
   }
 
  private:
+  // use(place, offset of its first score) for all tiles of at most 64 x 64.
+  template <class Use>
+  void for_each_tile(Use&& use) const {
+    for (int64_t i = 0; i < s_.q_len; i += 64)
+      for (int64_t j = 0; j < s_.kv_len; j += 64)
+        use(TilePlace{.batch = s_.index,
+                      .head = h_,
+                      .i0 = s_.past + i,
+                      .j0 = j,
+                      .rows = std::min<int64_t>(64, s_.q_len - i),
+                      .cols = std::min<int64_t>(64, s_.kv_len - j)},
+            i * s_.kv_len + j);
+  }
+
   A& at(int64_t i, int64_t j) { return w_[i * s_.kv_len + j]; }
   A at(int64_t i, int64_t j) const { return w_[i * s_.kv_len + j]; }
   int64_t out_row(int64_t i) const { return ((s_.q_begin + i) * p_.heads.n_heads + h_) * p_.d_v(); }
@@ -82,29 +112,26 @@ class Reference {
             sum += p_.tanh_v[h_ * p_.width + d] * std::tanh(A(q[d]) + A(k[d]));
         at(i, j) = p_.scale * sum;
       }
-    for (const RulePtr& rule : p_.rules)
-      rule->apply(ScoreTile<A>{.batch = s_.index,
-                               .head = h_,
-                               .i0 = s_.past,
-                               .j0 = 0,
-                               .rows = s_.q_len,
-                               .cols = s_.kv_len,
-                               .stride = s_.kv_len,
-                               .scores = w_.data()});
   }
 
-  // Softmax of each row; a row of -inf alone gives zeros.
-  void normalize() {
-    constexpr A kNone = -std::numeric_limits<A>::infinity();
-    for (int64_t i = 0; i < s_.q_len; ++i) {
-      A max = kNone, sum = 0;
-      for (int64_t j = 0; j < s_.kv_len; ++j) max = std::max(max, at(i, j));
-      for (int64_t j = 0; j < s_.kv_len; ++j)
-        sum += at(i, j) = at(i, j) == kNone ? A(0) : std::exp(at(i, j) - max);
-      for (int64_t j = 0; j < s_.kv_len; ++j)
-        if (sum != 0) at(i, j) /= sum;
-      lse_[i] = sum == 0 ? kNone : max + std::log(sum);
+  void edit() {
+    for (const Edit* e : p_.edits) {
+      for_each_tile([&](const TilePlace& place, int64_t at) {
+        e->apply(ScoreTile<A>{place, s_.kv_len, w_.data() + at, p_.exact});
+      });
+      edited_.push_back(w_);
     }
+  }
+
+  void hide() {
+    TileMask mask;
+    for_each_tile([&](const TilePlace& place, int64_t at) {
+      const Sight sight = mask.look(p_.masks, place);
+      for (int64_t r = 0; r < place.rows; ++r)
+        for (int64_t c = 0; c < place.cols; ++c)
+          if (sight == Sight::kNone || !mask.shows(r, c))
+            w_[at + r * s_.kv_len + c] = -std::numeric_limits<A>::infinity();
+    });
   }
 
   // A dropout group (kernels/rows.h) is two neighbouring query rows of the batch by 64 keys, in one head.
@@ -134,7 +161,7 @@ class Reference {
     if (p_.kind == Pairing::Kind::kTanhSum)
       for (int64_t d = 0; d < p_.width; ++d) {
         const A t = std::tanh(A(q[d]) + A(k[d])), dx = ds * p_.tanh_v[h_ * p_.width + d] * (1 - t * t);
-        d_tanh_v[h_ * p_.width + d] += ds * t;
+        d_tanh_v[d] += ds * t;
         dq[d] += dx;
         dk_j[d] += dx;
       }
@@ -143,9 +170,10 @@ class Reference {
   const Problem<T>& p_;
   const Sequence<T>& s_;
   const int64_t h_, kv_head_;
-  std::vector<A> w_;        // [q_len, kv_len]: scores, then weights before dropout
-  std::vector<bool> keep_;  // [q_len, kv_len]
-  std::vector<A> lse_;      // [q_len]
+  std::vector<A> w_;                    // [q_len, kv_len]: scores, then weights before dropout
+  std::vector<bool> keep_;              // [q_len, kv_len]
+  std::vector<A> lse_;                  // [q_len]
+  std::vector<std::vector<A>> edited_;  // [q_len, kv_len] for each edit: what it made of the scores
 };
 
 }  // namespace
@@ -166,8 +194,7 @@ void reference_backward(const Problem<T>& p, const Gradients<T>& g) {
     const Sequence<T>& s = p.sequences[index];
     std::vector<A> dk(s.kv_len * width), dv(s.kv_len * d_v);
     for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h)
-      Reference<T>(p, s, h).backward(g, dk, dv,
-                                     g.d_tanh_v ? g.d_tanh_v + index * p.heads.n_heads * width : nullptr);
+      Reference<T>(p, s, h).backward(g, index, dk, dv);
     for (int64_t j = 0; j < s.kv_len; ++j) {
       const int64_t row = (s.kv_begin + j) * kv_heads + kv_head;
       if (g.dk)
@@ -177,6 +204,20 @@ void reference_backward(const Problem<T>& p, const Gradients<T>& g) {
   });
 }
 
+template <class T>
+void reference_weights(const Problem<T>& p, const Sequence<T>& s, int64_t head, int64_t i, int64_t rows,
+                       float* const* attn_weights) {
+  Sequence<T> part = s;
+  part.q_begin += i, part.past += i, part.q_len = rows;
+  Reference<T>(p, part, head).weights(attn_weights);
+}
+
+template void reference_weights<double>(const Problem<double>&, const Sequence<double>&, int64_t, int64_t,
+                                        int64_t, float* const*);
+template void reference_weights<float>(const Problem<float>&, const Sequence<float>&, int64_t, int64_t,
+                                       int64_t, float* const*);
+template void reference_weights<bfloat16>(const Problem<bfloat16>&, const Sequence<bfloat16>&, int64_t,
+                                          int64_t, int64_t, float* const*);
 template void reference_forward<double>(const Problem<double>&, const Result<double>&);
 template void reference_forward<float>(const Problem<float>&, const Result<float>&);
 template void reference_forward<bfloat16>(const Problem<bfloat16>&, const Result<bfloat16>&);

@@ -119,14 +119,25 @@ KeyTile<T> key_tile(const Problem<T>& p, const Sequence<T>& s, int64_t kv_head, 
   return tile;
 }
 
-/// Scores of query rows i .. i + rows - 1 of head h against a tile of keys, edited by the rules, into s
-/// [rows, kTile]. Returns the scale that is still to be applied to them.
+template <class T>
+TilePlace place_of(const Sequence<T>& seq, int64_t h, int64_t i, int64_t rows, const KeyTile<T>& keys) {
+  return {.batch = seq.index, .head = h, .i0 = seq.past + i, .j0 = keys.j0, .rows = rows, .cols = keys.cols};
+}
+
+template <class T>
+ScoreTile<accumulator_t<T>> edited_tile(const Problem<T>& p, const TilePlace& place, accumulator_t<T>* s) {
+  return {place, kTile, s, p.exact};
+}
+
+/// Scores of query rows i .. i + rows - 1 of head h against a tile of keys, with the edits, into s [rows,
+/// kTile]. Returns the scale that is still to be applied to them. saved, if given, has a tile for each edit
+/// whose backward reads scores: it gets what the edit made of them.
 template <class T>
 accumulator_t<T> score_tile(const Problem<T>& p, const Sequence<T>& seq, int64_t h, int64_t i, int64_t rows,
-                            const KeyTile<T>& keys, accumulator_t<T>* s) {
+                            const KeyTile<T>& keys, accumulator_t<T>* s,
+                            accumulator_t<T>* const* saved = nullptr) {
   using A = accumulator_t<T>;
   const T* q = p.query(seq, h, i);
-  A scale = p.scale;
   switch (p.kind) {
     case Pairing::Kind::kDot:
       multiply(*p.kernels, rows, keys.cols, p.width, q, p.q_stride, keys.k_packed, s, kTile, false);
@@ -139,23 +150,16 @@ accumulator_t<T> score_tile(const Problem<T>& p, const Sequence<T>& seq, int64_t
       std::fill(s, s + rows * kTile, A(0));
       break;
   }
-  for (const RulePtr& rule : p.rules) {
-    if (!rule->only_masks() && scale != 1) {
-      A factor[kTile];
-      std::fill(factor, factor + rows, scale);
-      p.kernels->attention.scale_rows(rows, keys.cols, factor, s, kTile);
-      scale = 1;
-    }
-    rule->apply(ScoreTile<A>{.batch = seq.index,
-                             .head = h,
-                             .i0 = seq.past + i,
-                             .j0 = keys.j0,
-                             .rows = rows,
-                             .cols = keys.cols,
-                             .stride = kTile,
-                             .scores = s});
+  if (p.edits.empty()) return p.scale;
+  A factor[kTile];
+  std::fill(factor, factor + rows, p.scale);
+  p.kernels->attention.scale_rows(rows, keys.cols, factor, s, kTile);
+  const ScoreTile<A> tile = edited_tile(p, place_of(seq, h, i, rows, keys), s);
+  for (size_t e = 0; e < p.edits.size(); ++e) {
+    p.edits[e]->apply(tile);
+    if (saved && saved[e]) std::copy(s, s + rows * kTile, saved[e]);
   }
-  return scale;
+  return 1;
 }
 
 /// The dropout bits of a tile: bit c of word r says whether key j0 + c of query row i + r is kept. A dropout

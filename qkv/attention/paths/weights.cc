@@ -10,19 +10,27 @@ void attention_weights(const Problem<T>& p, const Sequence<T>& seq, int64_t head
                        const accumulator_t<T>* lse, float* const* attn_weights) {
   using A = accumulator_t<T>;
   for (int64_t r = 0; r < rows; ++r) std::fill(attn_weights[r], attn_weights[r] + seq.kv_len, 0.0f);
-  const KeyRange range = visible_keys(p.rules, seq.index, seq.past + i, rows, seq.kv_len);
+  if (p.normalizer->blockwise() == Normalizer::Blockwise::kNone)
+    return reference_weights(p, seq, head, i, rows, attn_weights);
+  const bool softmax = p.normalizer->blockwise() == Normalizer::Blockwise::kSoftmax;
+  const A shift = static_cast<A>(p.normalizer->shift());
+  const KeyRange range = visible_keys(p.masks, seq.index, seq.past + i, rows, seq.kv_len);
   Scratch& scratch = Scratch::fresh();
   A* s = scratch.take<A>(kTile * kTile);
   for (int64_t j0 = range.begin / kTile * kTile; j0 < range.end; j0 += kTile) {
     const Scratch::Frame frame(scratch);
     const int64_t cols = std::min(kTile, seq.kv_len - j0);
-    const A scale =
-        score_tile(p, seq, head, i, rows, key_tile(p, seq, head / p.heads.group(), j0, cols, scratch), s);
-    for (int64_t r = 0; r < rows; ++r) {
-      if (lse[r] == -std::numeric_limits<A>::infinity()) continue;  // sees no key: zeros
-      for (int64_t c = 0; c < cols; ++c)
-        attn_weights[r][j0 + c] = static_cast<float>(std::exp(scale * s[r * kTile + c] - lse[r]));
-    }
+    const KeyTile<T> keys = key_tile(p, seq, head / p.heads.group(), j0, cols, scratch);
+    TileMask mask;
+    if (mask.look(p.masks, place_of(seq, head, i, rows, keys)) == Sight::kNone) continue;
+    const A scale = score_tile(p, seq, head, i, rows, keys, s);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) {
+        if (!mask.shows(r, c) || lse[r] == -std::numeric_limits<A>::infinity()) continue;  // stays 0
+        const A x = scale * s[r * kTile + c];
+        attn_weights[r][j0 + c] =
+            static_cast<float>(softmax ? std::exp(x - lse[r]) : 1 / (1 + std::exp(-(x + shift))));
+      }
   }
 }
 

@@ -10,26 +10,31 @@
 namespace qkv::kernels {
 namespace {
 
-bool kept(const uint64_t* keep, int64_t r, int64_t c) { return !keep || (keep[r] >> c & 1) != 0; }
+bool has(const uint64_t* words, int64_t r, int64_t c) { return !words || (words[r] >> c & 1) != 0; }
 
 template <class T>
 struct Attention {
   using A = accumulator_t<T>;
   static constexpr A kMasked = -std::numeric_limits<A>::infinity();
 
+  // Scaled, or -inf where it is not visible.
+  template <class Tile>
+  static A score(const Tile& t, int64_t r, int64_t c) {
+    return has(t.visible, r, c) ? t.scale * t.s[r * t.stride + c] : kMasked;
+  }
+
   static void softmax_tile(const SoftmaxTile<T>& t) noexcept {
     for (int64_t r = 0; r < t.rows; ++r) {
-      const A* s = t.s + r * t.stride;
       T* p = t.p + r * t.p_stride;
       A max = t.max[r];
-      for (int64_t c = 0; c < t.cols; ++c) max = t.scale * s[c] > max ? t.scale * s[c] : max;
+      for (int64_t c = 0; c < t.cols; ++c) max = score(t, r, c) > max ? score(t, r, c) : max;
       // -inf - -inf is NaN: a row that has seen no key is measured from 0 instead, where exp(-inf) is 0.
       const A base = max == kMasked ? 0 : max;
       A sum = 0;
       for (int64_t c = 0; c < t.cols; ++c) {
-        const A x = std::exp(t.scale * s[c] - base);
+        const A x = std::exp(score(t, r, c) - base);
         sum += x;
-        p[c] = T(kept(t.keep, r, c) ? x : A(0));
+        p[c] = T(has(t.keep, r, c) ? x : A(0));
       }
       t.correction[r] = max == t.max[r] ? A(1) : std::exp(t.max[r] - base);
       t.sum[r] = t.sum[r] * t.correction[r] + sum;
@@ -39,15 +44,66 @@ struct Attention {
 
   static void softmax_tile_backward(const SoftmaxTileBackward<T>& t) noexcept {
     for (int64_t r = 0; r < t.rows; ++r) {
-      const A *s = t.s + r * t.stride, *dp = t.dp + r * t.stride;
-      T *p = t.p + r * t.p_stride, *ds = t.ds + r * t.p_stride;
       for (int64_t c = 0; c < t.cols; ++c) {
-        const A w = t.lse[r] == kMasked ? A(0) : std::exp(t.scale * s[c] - t.lse[r]);
-        const bool k = kept(t.keep, r, c);
-        p[c] = T(k ? w : A(0));
-        ds[c] = T(w == 0 ? A(0) : w * ((k ? t.keep_scale * dp[c] : A(0)) - t.delta[r]));
+        const A w = t.lse[r] == kMasked ? A(0) : std::exp(score(t, r, c) - t.lse[r]);
+        const bool k = has(t.keep, r, c);
+        t.p[r * t.p_stride + c] = T(k ? w : A(0));
+        const A dw = k ? t.keep_scale * t.dp[r * t.stride + c] : A(0);
+        store_ds(t, r, c, w == 0 ? A(0) : w * (dw - t.delta[r]));
       }
     }
+  }
+
+  template <class Tile>
+  static void store_ds(const Tile& t, int64_t r, int64_t c, A ds) {
+    if (t.exact_ds)
+      t.exact_ds[r * t.stride + c] = ds;
+    else
+      t.ds[r * t.p_stride + c] = T(ds);
+  }
+
+  static A sigmoid(const SigmoidTile<T>& t, int64_t r, int64_t c) {
+    return has(t.visible, r, c) ? 1 / (1 + std::exp(-(t.scale * t.s[r * t.stride + c] + t.shift))) : A(0);
+  }
+
+  static void sigmoid_tile(const SigmoidTile<T>& t) noexcept {
+    for (int64_t r = 0; r < t.rows; ++r)
+      for (int64_t c = 0; c < t.cols; ++c)
+        t.p[r * t.p_stride + c] = T(has(t.keep, r, c) ? sigmoid(t, r, c) : A(0));
+  }
+
+  static void sigmoid_tile_backward(const SigmoidTile<T>& t) noexcept {
+    for (int64_t r = 0; r < t.rows; ++r)
+      for (int64_t c = 0; c < t.cols; ++c) {
+        const A w = sigmoid(t, r, c);
+        const bool k = has(t.keep, r, c) && w != 0;
+        t.p[r * t.p_stride + c] = T(k ? w : A(0));
+        store_ds(t, r, c, k ? w * (1 - w) * (t.keep_scale * t.dp[r * t.stride + c]) : A(0));
+      }
+  }
+
+  static void add_diagonals(int64_t rows, int64_t cols, const A* bias, A* s, int64_t stride) noexcept {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) s[r * stride + c] += bias[c - r];
+  }
+
+  static void sum_diagonals(int64_t rows, int64_t cols, const A* ds, int64_t stride, A* sums) noexcept {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) sums[c - r] += ds[r * stride + c];
+  }
+
+  static void soft_cap(int64_t rows, int64_t cols, A cap, A* s, int64_t stride) noexcept {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) s[r * stride + c] = cap * std::tanh(s[r * stride + c] / cap);
+  }
+
+  static void soft_cap_backward(int64_t rows, int64_t cols, A cap, const A* s, A* ds,
+                                int64_t stride) noexcept {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) {
+        const A share = s[r * stride + c] / cap;
+        ds[r * stride + c] *= 1 - share * share;
+      }
   }
 
   static void scale_rows(int64_t rows, int64_t d, const A* factor, A* x, int64_t ld) noexcept {
@@ -125,6 +181,12 @@ struct Attention {
   static AttentionKernels<T> all() {
     return {.softmax_tile = softmax_tile,
             .softmax_tile_backward = softmax_tile_backward,
+            .sigmoid_tile = sigmoid_tile,
+            .sigmoid_tile_backward = sigmoid_tile_backward,
+            .add_diagonals = add_diagonals,
+            .sum_diagonals = sum_diagonals,
+            .soft_cap = soft_cap,
+            .soft_cap_backward = soft_cap_backward,
             .scale_rows = scale_rows,
             .store_rows = store_rows,
             .row_dots = row_dots,

@@ -1,6 +1,6 @@
 #pragma once
 // What attention does to a tile of scores (kernels/attention.h), by vectors of float along the keys. V comes
-// from simd/vec_*.h; keep_bits and bits_of, which turn masks to bits and back, from the file that
+// from simd/vec_*.h; keep_bits, pick_bits and bits_of, which turn masks to bits and back, from the file that
 // instantiates this.
 //
 // Lane l of a sum holds columns l, l + kLanes, ... in order, and columns beyond the end or masked add +0: so
@@ -41,8 +41,21 @@ struct Attention {
   static constexpr float kMasked = -std::numeric_limits<float>::infinity();
   static constexpr float kLog2E = 1.44269504f;
 
-  // x where the dropout word has the bit of its column, else 0.
+  // x where the word has the bit of its column, else 0, or -inf.
   static V drop(uint64_t word, int64_t c, V x) { return keep_bits(static_cast<uint32_t>(word >> c), x); }
+  static V show(uint64_t word, int64_t c, V x) {
+    return pick_bits(static_cast<uint32_t>(word >> c), x, V::set(kMasked));
+  }
+
+  // What a tile's optional words are: all combinations are instances of their own, so that the usual ones pay
+  // nothing for the rest.
+  template <class Tile, class Body>
+  static void with_words(const Tile& t, Body&& body) {
+    if (t.visible)
+      t.keep ? body(std::true_type{}, std::true_type{}) : body(std::true_type{}, std::false_type{});
+    else
+      t.keep ? body(std::false_type{}, std::true_type{}) : body(std::false_type{}, std::false_type{});
+  }
 
   // A row of N vectors, the last of them n lanes long.
   template <int N>
@@ -58,11 +71,12 @@ struct Attention {
       else
         Narrow::store(y + v * L, x, n);
     }
+    void store_exact(float* y, int v, V x) const { v + 1 < N ? x.store(y + v * L) : x.store(y + v * L, n); }
   };
 
   // exp(scale s - max) = 2^(scale log2(e) s - log2(e) max): one multiply-subtract. What the second term
   // rounds is common to a row and to all its tiles, so it cancels between weights and sum.
-  template <int N, bool kDropout>
+  template <int N, bool kHides, bool kDropout>
   static void softmax_rows(const SoftmaxTile<T>& t) {
     const Row<N> row{t.cols - (N - 1) * L};
     const V factor = V::set(t.scale * kLog2E);
@@ -72,6 +86,7 @@ struct Attention {
 #pragma GCC unroll 8
       for (int v = 0; v < N; ++v) {
         x[v] = row.load(t.s + r * t.stride, v, kMasked);
+        if constexpr (kHides) x[v] = show(t.visible[r], v * L, x[v]);
         best = max(x[v], best);
       }
       const float before = t.max[r], top = t.scale * reduce_max(best), now = top > before ? top : before;
@@ -94,7 +109,7 @@ struct Attention {
     }
   }
 
-  template <int N, bool kDropout>
+  template <int N, bool kHides, bool kDropout, bool kExact>
   static void softmax_rows_backward(const SoftmaxTileBackward<T>& t) {
     const Row<N> row{t.cols - (N - 1) * L};
     const V factor = V::set(t.scale * kLog2E), keep_scale = V::set(t.keep_scale);
@@ -104,11 +119,46 @@ struct Attention {
       const uint64_t word = kDropout ? t.keep[r] : 0;
 #pragma GCC unroll 8
       for (int v = 0; v < N; ++v) {
-        const V w = exp2_below_127<T>(fms(row.load(t.s + r * t.stride, v, kMasked), factor, shift));
+        V s = row.load(t.s + r * t.stride, v, kMasked);
+        if constexpr (kHides) s = show(t.visible[r], v * L, s);
+        const V w = exp2_below_127<T>(fms(s, factor, shift));
         const V scaled = row.load(t.dp + r * t.stride, v, 0) * keep_scale,
                 d = kDropout ? drop(word, v * L, scaled) : scaled;
         row.store(t.p + r * t.p_stride, v, kDropout ? drop(word, v * L, w) : w);
-        row.store(t.ds + r * t.p_stride, v, select(w == V::zero(), V::zero(), w * (d - delta)));
+        const V ds = select(w == V::zero(), V::zero(), w * (d - delta));
+        if constexpr (kExact)
+          row.store_exact(t.exact_ds + r * t.stride, v, ds);
+        else
+          row.store(t.ds + r * t.p_stride, v, ds);
+      }
+    }
+  }
+
+  // 1 / (1 + 2^(-log2(e) x)); what lies below 2^-126, -inf first of all, gives exactly 0.
+  template <int N, bool kHides, bool kDropout, bool kBackward>
+  static void sigmoid_rows(const SigmoidTile<T>& t) {
+    const Row<N> row{t.cols - (N - 1) * L};
+    const V factor = V::set(-t.scale * kLog2E), shift = V::set(t.shift * kLog2E), one = V::set(1.0f),
+            keep_scale = V::set(t.keep_scale);
+    for (int64_t r = 0; r < t.rows; ++r) {
+      const uint64_t word = kDropout ? t.keep[r] : 0;
+#pragma GCC unroll 8
+      for (int v = 0; v < N; ++v) {
+        const V s = row.load(t.s + r * t.stride, v, kMasked);
+        const V x = fms(s, factor, shift);
+        V w = one / (one + exp2_below_127<T>(min(V::set(126.0f), x)));  // min keeps its second NaN
+        w = select(V::set(126.0f) <= x, V::zero(), w);
+        if constexpr (kHides) w = drop(t.visible[r], v * L, w);
+        row.store(t.p + r * t.p_stride, v, kDropout ? drop(word, v * L, w) : w);
+        if constexpr (kBackward) {
+          const V dp = row.load(t.dp + r * t.stride, v, 0) * keep_scale,
+                  dw = kDropout ? drop(word, v * L, dp) : dp;
+          const V ds = select(w == V::zero(), V::zero(), w * fnma(w, dw, dw));
+          if (t.exact_ds)
+            row.store_exact(t.exact_ds + r * t.stride, v, ds);
+          else
+            row.store(t.ds + r * t.p_stride, v, ds);
+        }
       }
     }
   }
@@ -124,12 +174,57 @@ struct Attention {
   }
 
   [[gnu::flatten]] static void softmax_tile(const SoftmaxTile<T>& t) noexcept {
-    with_vectors(t.cols, [&](auto n) { t.keep ? softmax_rows<n(), true>(t) : softmax_rows<n(), false>(t); });
+    with_words(t, [&](auto hides, auto drops) {
+      with_vectors(t.cols, [&](auto n) { softmax_rows<n(), hides(), drops()>(t); });
+    });
   }
   [[gnu::flatten]] static void softmax_tile_backward(const SoftmaxTileBackward<T>& t) noexcept {
-    with_vectors(t.cols, [&](auto n) {
-      t.keep ? softmax_rows_backward<n(), true>(t) : softmax_rows_backward<n(), false>(t);
+    with_words(t, [&](auto hides, auto drops) {
+      with_vectors(t.cols, [&](auto n) {
+        t.exact_ds ? softmax_rows_backward<n(), hides(), drops(), true>(t)
+                   : softmax_rows_backward<n(), hides(), drops(), false>(t);
+      });
     });
+  }
+  [[gnu::flatten]] static void sigmoid_tile(const SigmoidTile<T>& t) noexcept {
+    with_words(t, [&](auto hides, auto drops) {
+      with_vectors(t.cols, [&](auto n) { sigmoid_rows<n(), hides(), drops(), false>(t); });
+    });
+  }
+  [[gnu::flatten]] static void sigmoid_tile_backward(const SigmoidTile<T>& t) noexcept {
+    with_words(t, [&](auto hides, auto drops) {
+      with_vectors(t.cols, [&](auto n) { sigmoid_rows<n(), hides(), drops(), true>(t); });
+    });
+  }
+
+  [[gnu::flatten]] static void add_diagonals(int64_t rows, int64_t cols, const float* bias, float* s,
+                                             int64_t stride) noexcept {
+    for (int64_t r = 0; r < rows; ++r, s += stride)
+      each<V, 1>(cols,
+                 [&](int, int64_t c, auto at) { at.store(s + c, at.load(s + c) + at.load(bias + c - r)); });
+  }
+  [[gnu::flatten]] static void sum_diagonals(int64_t rows, int64_t cols, const float* ds, int64_t stride,
+                                             float* sums) noexcept {
+    for (int64_t r = 0; r < rows; ++r, ds += stride)
+      each<V, 1>(cols, [&](int, int64_t c, auto at) {
+        at.store(sums + c - r, at.load(sums + c - r) + at.load(ds + c));
+      });
+  }
+
+  [[gnu::flatten]] static void soft_cap(int64_t rows, int64_t cols, float cap, float* s,
+                                        int64_t stride) noexcept {
+    const V up = V::set(cap), down = V::set(1 / cap);
+    for (int64_t r = 0; r < rows; ++r, s += stride)
+      each<V, 1>(cols, [&](int, int64_t c, auto at) { at.store(s + c, up * tanh(at.load(s + c) * down)); });
+  }
+  [[gnu::flatten]] static void soft_cap_backward(int64_t rows, int64_t cols, float cap, const float* s,
+                                                 float* ds, int64_t stride) noexcept {
+    const V down = V::set(1 / cap);
+    for (int64_t r = 0; r < rows; ++r, s += stride, ds += stride)
+      each<V, 1>(cols, [&](int, int64_t c, auto at) {
+        const V share = at.load(s + c) * down, d = at.load(ds + c);
+        at.store(ds + c, fnma(share * share, d, d));
+      });
   }
 
   [[gnu::flatten]] static void scale_rows(int64_t rows, int64_t d, const float* factor, float* x,
@@ -234,6 +329,12 @@ struct Attention {
   static AttentionKernels<T> all() {
     return {.softmax_tile = softmax_tile,
             .softmax_tile_backward = softmax_tile_backward,
+            .sigmoid_tile = sigmoid_tile,
+            .sigmoid_tile_backward = sigmoid_tile_backward,
+            .add_diagonals = add_diagonals,
+            .sum_diagonals = sum_diagonals,
+            .soft_cap = soft_cap,
+            .soft_cap_backward = soft_cap_backward,
             .scale_rows = scale_rows,
             .store_rows = store_rows,
             .row_dots = row_dots,
