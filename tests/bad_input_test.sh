@@ -74,6 +74,19 @@ expect 1 "nothing says when to end" "$qkv" train translate --out "$dir/kept" --r
 expect 0 "" "$qkv" train translate --out "$dir/kept" --resume --max-steps 7
 expect 1 "no checkpoint to resume" "$qkv" train translate --pairs "$T" --valid-pairs "$V" --out "$dir/nowhere" --resume
 [ ! -e "$dir/nowhere" ] || { echo "FAILED: a refused call left a folder"; failures=$((failures + 1)); }
+# What is in a folder already is nobody's to write over.
+mkdir -p "$dir/mine/weights"; echo precious > "$dir/mine/weights/thesis.pt"
+expect 1 'already holds "weights"' "$qkv" train translate --valid-pairs "$V" --pairs "$T" $small --out "$dir/mine"
+[ -e "$dir/mine/weights/thesis.pt" ] || { echo "FAILED: a file of the user's is gone"; failures=$((failures + 1)); }
+# A run's pieces that are missing or of another run.
+kept() { rm -rf "$dir/k"; cp -r "$dir/kept" "$dir/k"; }
+resume() { timeout 60 "$qkv" train translate --out "$dir/k" --resume --max-steps 9 "$@"; }
+kept; rm "$dir/k/tokenizer.json"; expect 1 "tokenizer.json is gone" resume
+kept; "$qkv" tokenizer train -i "$V" --vocab-size 400 -o "$dir/k/tokenizer.json" 2> /dev/null; expect 1 "the tokenizer is not the one" resume
+kept; checkpoint=$(ls -d "$dir/k"/checkpoints/step-* | tail -1)
+echo '{"format":"qkv-manifest","version":1,"about":{},"files":{}}' > "$checkpoint/manifest.json"; expect 0 "does not list weights.safetensors" resume
+kept; rm "$checkpoint/manifest.json"; mkfifo "$checkpoint/manifest.json"; expect 0 "needs a regular file" resume
+kept; echo x > "$dir/k/weights/step-00000005.safetensors"; expect 0 "" resume --average 5
 # Numbers that make no sense.
 for flag in "--lr -1" "--beta1 1" "--eps 0" "--clip-norm -5" "--batch-tokens 9223372036854775807" "--average -2" "--dtype f64"; do expect "$([ "$flag" = "--dtype f64" ] && echo 2 || echo 1)" "" train --pairs "$T" $flag; done
 
@@ -97,6 +110,7 @@ expect 1 "config.json: n_heads (3) does not divide" translate
 # What config.json says takes no memory before model.safetensors agrees.
 model; sed -i 's/_ffn_dim": 16/_ffn_dim": 200000/' "$dir/m/config.json"
 expect 1 "config.json makes it [200000, 16]" translate
+for file in config.json tokenizer.json; do model; rm "$dir/m/$file"; mkfifo "$dir/m/$file"; expect 1 "needs a regular file" timeout 10 "$qkv" translate --model "$dir/m"; done
 model; printf 'version https://git-lfs.github.com/spec/v1\n' > "$dir/m/model.safetensors"; expect 1 "pointer" translate
 
 # What a file says cannot speak to the terminal, nor forge a second line.
@@ -111,6 +125,21 @@ model
 { head -c 75000 /dev/urandom | base64 -w 0; echo; echo 'I know.'; } > "$dir/in"
 expect 0 "line 1 is longer than" timeout 120 "$qkv" translate --model "$dir/m" --beam 1 --max-length 20
 [ "$(wc -l < "$dir/stdout")" = 2 ] || { echo "FAILED: 2 lines in, $(wc -l < "$dir/stdout") out"; failures=$((failures + 1)); }
+
+# Line n of the output belongs to line n of the input, whatever is asked for.
+expect 1 "--prefix holds a line end" "$qkv" translate --model "$dir/m" --prefix $'Ja\nNein'
+expect 1 "--prefix is not UTF-8 at byte 1" "$qkv" translate --model "$dir/m" --prefix $'\xff'
+
+# Standard error that is closed or full: the answer arrives all the same, and alone.
+expect 0 "" sh -c '"$1" translate --model "$2" --beam 1 --max-length 5 -i "$3" -o "$4" 2>&-' - "$qkv" "$dir/m" "$dir/in" "$dir/answers"
+[ "$(wc -l < "$dir/answers")" = 2 ] && ! grep -q "longer than" "$dir/answers" || { echo "FAILED: a warning among the translations"; failures=$((failures + 1)); }
+expect 0 "" sh -c '"$1" translate --model "$2" --beam 1 --max-length 5 -i "$3" 2> /dev/full' - "$qkv" "$dir/m" "$dir/in"
+[ "$(wc -l < "$dir/stdout")" = 2 ] || { echo "FAILED: a full standard error stops a translation"; failures=$((failures + 1)); }
+expect 1 "Bad file descriptor" sh -c '"$1" translate --model "$2" --max-length 5 >&-' - "$qkv" "$dir/m"
+expect 1 "--html and -o name the same file" "$qkv" translate --model "$dir/m" -i "$dir/in" -o "$dir/same" --html "$dir/../$(basename "$dir")/same"
+expect 1 "a stack of 1 MiB" sh -c 'ulimit -s 128; "$1" --version' - "$qkv"
+expect 2 "needs numbers that rise" "$qkv" score bleu --ref "$T" -i "$T" --by-length "$T" --length-edges 10,5
+expect 2 "2^64" "$qkv" score bleu --ref "$T" -i "$T" --seed 99999999999999999999
 
 # Outputs: what is no file is written to, not replaced, and a link stays.
 echo 'I know.' > "$dir/in"

@@ -1,9 +1,12 @@
 // qkv: one program, verbs first. Each command is a file beside this one.
 
+#include <fcntl.h>
 #include <fmt/core.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -71,8 +74,8 @@ int run(int argc, char** argv) {
     }
     fail(qkv::cli::message_of(e, app, argc, argv).c_str(), 2);
     if (const std::string hint = qkv::cli::did_you_mean(app, argc, argv); !hint.empty())
-      fmt::print(stderr, "{}\n", hint);
-    fmt::print(stderr, "Run with -h for help.\n");
+      qkv::cli::note("{}\n", hint);
+    qkv::cli::note("Run with -h for help.\n");
     return 2;
   }
 }
@@ -91,9 +94,26 @@ void limit_spinning(char** argv) {
   execv(path, argv);  // where that is not allowed, go on as we are
 }
 
+// A descriptor 0, 1 or 2 that is closed would become the next file that is opened, and text meant for a
+// terminal would end up in it. What stands there instead refuses what the program does with it, so that it is
+// told; standard error takes all and forgets it.
+void fill_standard_descriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+      (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : fd == STDOUT_FILENO ? O_RDONLY : O_RDWR);
+}
+
+// Kernels keep a tile's work on the stack.
+bool stack_suffices() {
+  rlimit limit{};
+  return getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= (1 << 20);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  fill_standard_descriptors();
+  if (!stack_suffices()) return fail("needs a stack of 1 MiB at least; set one with: ulimit -s 8192", 1);
   limit_spinning(argv);
   std::signal(SIGPIPE,
               SIG_IGN);  // a reader that leaves is a write error; what has to be put right first can be
@@ -106,7 +126,8 @@ int main(int argc, char** argv) {
   } catch (const qkv::Error& e) {
     return fail(e.what(), status_of(e));
   } catch (const std::bad_alloc&) {
-    return fail("out of memory; a smaller batch (--batch-tokens, --batch-size) needs less", 1);
+    return fail("out of memory; a smaller batch (--batch-tokens, --batch-size) or a smaller model needs less",
+                1);
   } catch (const std::exception& e) {
     return fail(e.what(), 1);
   }

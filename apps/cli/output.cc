@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <optional>
 #include <utility>
 
@@ -99,6 +100,21 @@ void flush_stdout() {
   if (std::ferror(stdout) == 0) return;
   if (nobody_reads_stdout()) throw ReaderLeft();
   throw_error(ErrorCode::kIo, "writing {}: not all of it arrived; is the disk full?", kStandardOutput);
+}
+
+void note_text(const std::string& text) noexcept {
+  (void)std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
+void check_different_files(const std::string& a, const std::string& what_a, const std::string& b,
+                           const std::string& what_b) {
+  if (a.empty() || b.empty() || a == "-" || b == "-") return;
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const bool same =
+      fs::equivalent(a, b, ignored) || fs::weakly_canonical(a, ignored) == fs::weakly_canonical(b, ignored);
+  QKV_CHECK(!same || is_device_or_pipe(a), kValue, "{} and {} name the same file, {}", what_a, what_b, a);
 }
 
 void write_output(const std::string& path, std::string_view text) {

@@ -53,6 +53,18 @@ void print(fmt::format_string<Args...> text, Args&&... args) {
 /// ReaderLeft where nobody reads it.
 void flush_stdout();
 
+/// A line to standard error for whoever reads it. Never throws: a closed or full one must not fail what was
+/// asked for.
+void note_text(const std::string& text) noexcept;
+template <class... Args>
+void note(fmt::format_string<Args...> text, Args&&... args) {
+  note_text(fmt::format(text, std::forward<Args>(args)...));
+}
+
+/// Error kValue where two names that are written or read stand for one file; what: "--html", "-o".
+void check_different_files(const std::string& a, const std::string& what_a, const std::string& b,
+                           const std::string& what_b);
+
 /// An Output of one text.
 void write_output(const std::string& path, std::string_view text);
 

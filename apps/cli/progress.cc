@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "apps/cli/output.h"
 #include "qkv/base/quote.h"
 
 namespace qkv::cli {
@@ -34,14 +35,6 @@ std::string bar(double done, int width) {
   return out;
 }
 
-// A terminal that is gone, or a pager that was left, must not end a training.
-template <class... Args>
-void show(fmt::format_string<Args...> format, Args&&... args) {
-  const std::string text = fmt::format(format, std::forward<Args>(args)...);
-  (void)std::fwrite(text.data(), 1, text.size(), stderr);
-  std::fflush(stderr);
-}
-
 std::string rate_text(const StepReport& r) {
   return fmt::format("loss {:.3f}  {:.0f} tok/s  {:.2f} TFLOP/s  {} left", r.loss, r.tokens_per_second,
                      r.flops_per_second / 1e12, duration(r.seconds_left));
@@ -59,7 +52,7 @@ std::string duration(double seconds) {
 Progress::Progress() : terminal_(isatty(STDERR_FILENO) != 0) {}
 
 void Progress::clear_bar() {
-  if (bar_shown_) show("\r\033[K");
+  if (bar_shown_) note("\r\033[K");
   bar_shown_ = false;
 }
 
@@ -69,20 +62,20 @@ void Progress::on_step(const StepReport& r) {
   last_shown_ = t;
   const std::string total = r.steps_total > 0 ? fmt::format("/{}", r.steps_total) : "";
   if (!terminal_) {
-    show("step {}{}  epoch {}  {}\n", r.state.step, total, r.state.epoch + 1, rate_text(r));
+    note("step {}{}  epoch {}  {}\n", r.state.step, total, r.state.epoch + 1, rate_text(r));
     return;
   }
   const std::string text = fmt::format(" step {}{}  {}", r.state.step, total, rate_text(r));
   const int room = std::clamp(terminal_width() - static_cast<int>(text.size()) - 3, 0, 40);
   const double done =
       r.steps_total > 0 ? static_cast<double>(r.state.step) / static_cast<double>(r.steps_total) : 0;
-  show("\r\033[K{}{}", room >= 5 && r.steps_total > 0 ? "▕" + bar(done, room) + "▏" : "", text);
+  note("\r\033[K{}{}", room >= 5 && r.steps_total > 0 ? "▕" + bar(done, room) + "▏" : "", text);
   bar_shown_ = true;
 }
 
 void Progress::on_validation(const TrainingState& state, const Validation& v, bool best) {
   clear_bar();
-  show("validation at step {} (epoch {}, {}): loss {:.4f}, perplexity {:.2f}{}{}\n", state.step,
+  note("validation at step {} (epoch {}, {}): loss {:.4f}, perplexity {:.2f}{}{}\n", state.step,
        state.epoch + (state.batch > 0 ? 1 : 0), duration(state.seconds), v.loss, v.perplexity,
        v.has_score ? fmt::format(", BLEU {:.2f}", v.score) : "", best ? "  (best so far)" : "");
 }
@@ -92,7 +85,7 @@ void Progress::on_message(const std::string& text) {
   // What is in a message may come from a file: only its line ends are kept.
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
-    show("{}\n", escape(std::string_view(text).substr(begin, end - begin), kMostShown));
+    note("{}\n", escape(std::string_view(text).substr(begin, end - begin), kMostShown));
     begin = end + 1;
   }
 }

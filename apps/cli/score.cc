@@ -1,10 +1,12 @@
 #include "score.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -55,7 +57,7 @@ struct Texts {
 
 std::vector<std::string> read(const std::string& path) {
   if (path == "-" && isatty(STDIN_FILENO))
-    fmt::print(stderr, "qkv score: reading translations from the terminal, one a line; Ctrl-D ends them\n");
+    note("qkv score: reading translations from the terminal, one a line; Ctrl-D ends them\n");
   return read_sentences(path);
 }
 
@@ -215,11 +217,11 @@ void run(const Metric& metric, const Options& o) {
   const auto tokenized = std::count_if(texts.hyps.begin(), texts.hyps.end(),
                                        [](const std::string& h) { return h.ends_with(" ."); });
   if (metric.name() == "BLEU" && o.tokenize != "none" && !o.force && tokenized >= 100)
-    fmt::print(stderr,
-               "qkv score: {} lines end in a tokenised full stop (\" .\"). BLEU tokenises by itself: score "
-               "detokenised "
-               "text, or --tokenize none for text that is meant to be tokenised. --force silences this.\n",
-               tokenized);
+    note(
+        "qkv score: {} lines end in a tokenised full stop (\" .\"). BLEU tokenises by itself: score "
+        "detokenised "
+        "text, or --tokenize none for text that is meant to be tokenised. --force silences this.\n",
+        tokenized);
 }
 
 // A check of an option's value that answers with our own message.
@@ -237,11 +239,15 @@ CLI::Validator checked(Parse parse, const std::string& description) {
       description);
 }
 
-// CLI11 reads "-1" into an unsigned number as 2^64 - 1.
+// CLI11 reads "-1" into an unsigned number as 2^64 - 1, and takes the largest number for any larger one.
 CLI::Validator not_negative() {
   return CLI::Validator(
       [](std::string& value) -> std::string {
-        return value.starts_with('-') ? fmt::format("is {}, needs a number from 0 on", value) : "";
+        uint64_t number = 0;
+        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+        return error == std::errc() && end == value.data() + value.size()
+                   ? ""
+                   : fmt::format("is {}, needs a number from 0 to 2^64 - 1", value);
       },
       "");
 }
@@ -308,6 +314,7 @@ void add_bleu(CLI::App& score) {
           ->excludes(app->get_option("--paired"));
   app->add_option("--length-edges", o->edges, "longest lengths of the buckets but the last")
       ->needs(by_length)
+      ->check(CLI::Range(1, 1000000))
       ->delimiter(',')
       ->type_name("N,N,...")
       ->default_str("5,10,15,20,30");
@@ -318,6 +325,9 @@ void add_bleu(CLI::App& score) {
       "  qkv score bleu --ref ref.de -i baseline.de --paired new.de --method ar\n"
       "  qkv score bleu --ref ref.de -i hyp.de --by-length source.en");
   app->callback([o] {
+    if (!std::is_sorted(o->edges.begin(), o->edges.end(), std::less_equal<>()))
+      throw CLI::ValidationError(
+          fmt::format("--length-edges: needs numbers that rise, got {}", fmt::join(o->edges, ",")));
     o->bleu.tokenize = parse_bleu_tokenizer(o->tokenize);
     o->bleu.smooth = parse_bleu_smoothing(o->smooth);
     o->bleu.effective_order = o->sentence;

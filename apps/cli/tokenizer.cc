@@ -52,8 +52,8 @@ void run_train(TrainFlags& f) {
                                  {"lines", lines.size()},
                                  {"seconds", seconds}}));
   } else {
-    fmt::print(stderr, "{}: {} pieces ({} of them special) from {} lines in {:.1f} s\n", f.out,
-               tokenizer.vocab_size(), special.size(), lines.size(), seconds);
+    note("{}: {} pieces ({} of them special) from {} lines in {:.1f} s\n", f.out, tokenizer.vocab_size(),
+         special.size(), lines.size(), seconds);
   }
 }
 
@@ -153,15 +153,15 @@ void add_train(CLI::App& tokenizer) {
       ->required()
       ->allow_extra_args(false);
   sub->add_option("--vocab-size", o.vocab_size, "pieces in all: special tokens, alphabet and merges")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 30))
       ->capture_default_str();
   sub->add_option("-o,--out", f->out, "the tokenizer.json to write")->required();
   sub->add_option("--min-frequency", o.min_frequency, "rarer pairs are not merged")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 30))
       ->capture_default_str();
   sub->add_option("--max-token-length", o.max_token_length,
                   "bytes (characters with --characters) of a piece; 0: any")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, 1 << 30))
       ->capture_default_str();
   sub->add_option("--normalize", f->form, "Unicode form given to all text: none, nfc or nfkc")
       ->check(CLI::IsMember({"none", "nfc", "nfkc"}))

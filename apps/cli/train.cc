@@ -4,6 +4,7 @@
 #include <csignal>
 #include <filesystem>
 #include <memory>
+#include <set>
 
 #include "apps/cli/data_path.h"
 #include "apps/cli/progress.h"
@@ -11,6 +12,7 @@
 #include "apps/cli/train_settings.h"
 #include "qkv/base/cpu.h"
 #include "qkv/base/parallel.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
 
@@ -43,6 +45,21 @@ class Observer : public TrainObserver {
   TrainObserver& shown_;
   std::function<void()> record_;
 };
+
+// A folder to train in is new, empty, or what a run left that was stopped before its first checkpoint:
+// nothing else of anybody's is written over.
+void check_free(const std::string& out) {
+  namespace fs = std::filesystem;
+  static const std::set<std::string> ours = {"lock",           "command.txt",          "config.toml",
+                                             "tokenizer.json", "checkpoints",          "weights",
+                                             "metrics.jsonl",  "target_tokenizer.json"};
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(out, ignored)) {
+    const std::string name = entry.path().filename().string();
+    QKV_CHECK(ours.contains(name) && io::exists(out + "/lock"), kValue,
+              "train: {} already holds {}; choose another --out, or an empty folder", out, quote(name));
+  }
+}
 
 struct Command {
   TrainSettings train;
@@ -150,6 +167,7 @@ struct Command {
               "train: {} already holds a run; go on with --resume, or choose another --out", out);
     QKV_CHECK(!io::exists(out) || io::is_directory(out), kIo, "train: {} is a file; --out needs a folder",
               out);
+    if (!resume) check_free(out);
 
     Progress progress;
     TrainObserver silent;
@@ -162,7 +180,10 @@ struct Command {
 
     TranslationModel model;
     const std::string tokenizer_path = out + "/tokenizer.json", target_path = out + "/target_tokenizer.json";
-    if (resume && io::exists(tokenizer_path)) {
+    if (resume) {
+      QKV_CHECK(io::exists(tokenizer_path), kIo,
+                "train: {} is gone, and the weights stand for its pieces; best/ and last/ hold copies",
+                tokenizer_path);
       model.source_tokenizer = model.target_tokenizer =
           std::make_shared<Tokenizer>(Tokenizer::load(tokenizer_path));
       if (!train.joint) model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(target_path));

@@ -47,7 +47,7 @@ class Source {
     if (!given_.empty()) return;
     reader_.emplace(f.input);
     if ((f.input.empty() || f.input == "-") && ::isatty(STDIN_FILENO) != 0)
-      fmt::print(stderr, "qkv translate: type sentences, one a line; Ctrl-D ends\n");
+      note("qkv translate: type sentences, one a line; Ctrl-D ends\n");
   }
 
   std::vector<std::string> next() {
@@ -85,6 +85,8 @@ void run(Flags f) {
       f.penalty == "gnmt" ? decode::LengthPenaltyKind::kGnmt : decode::LengthPenaltyKind::kLength;
   options.search.n_best = std::max<int64_t>(1, f.show.n_best);
   options.search.beam_size = std::max(options.search.beam_size, options.search.n_best);
+  check_different_files(f.html, "--html", f.output, "-o");
+  check_different_files(f.html, "--html", f.input, "-i");
   QKV_CHECK(f.model_given || io::exists(f.model), kIo,
             "{}: no such directory; run from qkv's folder, or give --model DIR", f.model);
   const Translator translator(TranslationModel::load(f.model), options);
@@ -104,10 +106,10 @@ void run(Flags f) {
     std::string text;
     for (size_t i = 0; i < lines.size(); ++i, ++number) {
       if (results[i].was_cut)
-        fmt::print(stderr,
-                   "qkv: line {} is longer than {} tokens: it was cut between words and its parts translated "
-                   "one by one\n",
-                   number, options.max_source_tokens);
+        note(
+            "qkv: line {} is longer than {} tokens: it was cut between words and its parts translated "
+            "one by one\n",
+            number, translator.max_source_tokens());
       text += format_translation(translator, lines[i], results[i], f.show);
       if (!f.html.empty()) ++on_page[add_to_page(page, translator, lines[i], results[i])];
     }
@@ -118,8 +120,8 @@ void run(Flags f) {
     const std::string not_shown = left_out(on_page, page.sentences.size());
     QKV_CHECK(!page.sentences.empty(), kValue, "translate: no sentence to show on {}{}", f.html, not_shown);
     write_output(f.html, explain::attention_page(page));
-    fmt::print(stderr, "attention of {} sentence{}: open {} in a browser{}\n", page.sentences.size(),
-               page.sentences.size() == 1 ? "" : "s", f.html, not_shown);
+    note("attention of {} sentence{}: open {} in a browser{}\n", page.sentences.size(),
+         page.sentences.size() == 1 ? "" : "s", f.html, not_shown);
   }
 }
 
@@ -157,14 +159,19 @@ void add_translate_command(CLI::App& app) {
   cmd->add_option("--coverage-penalty", search.coverage_penalty,
                   "beta: cost of source tokens that nothing looked at")
       ->capture_default_str();
-  cmd->add_option("--min-length", search.min_length, "least tokens of a translation")->capture_default_str();
-  cmd->add_option("--max-length", search.max_length, "most tokens of a translation")->capture_default_str();
+  cmd->add_option("--min-length", search.min_length, "least tokens of a translation")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1 << 20));
+  cmd->add_option("--max-length", search.max_length, "most tokens of a translation")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
   cmd->add_option("--patience", search.patience, "finished hypotheses to wait for, in beams")
       ->capture_default_str();
   cmd->add_option("-p,--prefix", f->prefix, "what every translation begins with");
   cmd->add_option("-b,--batch-size", f->translate.batch_sentences,
                   "sentences searched together: speed and memory, never the output")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
   cmd->add_option("--dtype", f->dtype, "bf16, f32, or auto: bf16 where the CPU has a unit for it")
       ->capture_default_str();
   cmd->add_flag("--scores", f->show.scores, "print each translation's score: text TAB score");

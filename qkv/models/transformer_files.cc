@@ -46,6 +46,7 @@ TransformerConfig load_transformer_config(const std::string& dir) {
             "{}: {}; a model is a directory with config.json, model.safetensors and tokenizer.json",
             escape(dir, 4096), io::exists(dir) ? "not a directory" : "no such directory");
   const std::string config_path = dir + "/config.json";
+  (void)io::file_size(config_path);  // a pipe by that name would wait for its writer
   return transformer_config_from_json(io::read_json(config_path), config_path);
 }
 
@@ -63,7 +64,11 @@ std::unique_ptr<Transformer> load_transformer(const std::string& dir, const Tran
     QKV_CHECK(there == shape, kFormat, "{}: {} is {}, config.json makes it {}", file.path(), name,
               there.str(), shape.str());
     const Tensor value = Tensor::empty(shape, DType::kF32);
-    io::copy_to_f32(saved, {value.data<float>(), static_cast<size_t>(value.numel())});
+    try {
+      io::copy_to_f32(saved, {value.data<float>(), static_cast<size_t>(value.numel())});
+    } catch (const Error& e) {
+      throw Error(e.code(), fmt::format("{}: {}", file.path(), e.what()));
+    }
     used.insert(name);
     return value;
   };

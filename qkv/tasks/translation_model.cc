@@ -16,6 +16,8 @@ void check_fit(const Tokenizer& tokenizer, int64_t rows, int32_t eos, const std:
   QKV_CHECK(tokenizer.is_special(eos), kFormat,
             "{}: id {}, config.json's eos_token_id, is not a special token here; are they of one model?",
             path, eos);
+  QKV_CHECK(tokenizer.id_of("<unk>") != eos, kFormat,
+            "{}: id {}, config.json's eos_token_id, is <unk> here; are they of one model?", path, eos);
 }
 
 // What the Transformers library's AutoTokenizer and generate() need to be told beside what qkv reads
@@ -64,11 +66,13 @@ TranslationModel TranslationModel::load(const std::string& given) {
   // The weights last: what does not fit is seen before they take time and memory.
   const TransformerConfig config = load_transformer_config(dir);
   const std::string source_path = dir + "/tokenizer.json", target_path = dir + "/target_tokenizer.json";
+  (void)io::file_size(source_path);  // a pipe by that name would wait for its writer
   model.source_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(source_path));
   check_fit(*model.source_tokenizer, config.source_vocab(), config.eos_id, source_path);
   if (config.shared_vocab()) {
     model.target_tokenizer = model.source_tokenizer;
   } else {
+    (void)io::file_size(target_path);
     model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(target_path));
     check_fit(*model.target_tokenizer, config.target_vocab(), config.eos_id, target_path);
   }

@@ -66,6 +66,13 @@ std::string TranslationTrainee::fingerprint() {
   return hash.hex();
 }
 
+std::string TranslationTrainee::vocabulary_fingerprint() {
+  io::Sha256 hash;
+  for (const auto& tokenizer : {model_.source_tokenizer, model_.target_tokenizer})
+    hash.update(tokenizer->to_json());
+  return hash.hex();
+}
+
 int64_t TranslationTrainee::begin_epoch(int64_t epoch) {
   epoch_ = plan_.epoch(epoch);
   return static_cast<int64_t>(epoch_.size());

@@ -37,6 +37,7 @@ class TranslationTrainee : public Trainee {
   Validation validate() override;
   void save_model(const std::string& dir) override { model_.save(dir, options_.save_dtype); }
   std::string fingerprint() override;
+  std::string vocabulary_fingerprint() override;
 
  private:
   LossSums loss(const TranslationBatch& batch, Pass& pass, double smoothing, double scale, bool train) const;

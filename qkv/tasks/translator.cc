@@ -40,6 +40,12 @@ Translator::Translator(TranslationModel model, const TranslateOptions& options)
   if (const auto unknown = target.id_of("<unk>")) options_.search.banned_ids.push_back(*unknown);
   options_.search.max_length = std::min(options_.search.max_length, config.max_len);
   options_.max_source_tokens = std::clamp<int64_t>(options_.max_source_tokens, 2, config.max_len);
+  for (const std::string& prefix : options_.prefix) {
+    QKV_CHECK(prefix.find_first_of("\n\r") == std::string::npos, kValue,
+              "translate: --prefix holds a line end; a translation is one line");
+    if (const auto bad = utf8::first_invalid(prefix))
+      throw_error(ErrorCode::kValue, "translate: --prefix is not UTF-8 at byte {}", *bad + 1);
+  }
   QKV_CHECK(options_.batch_sentences > 0, kValue, "translate: batch_sentences is {}, needs to be positive",
             options_.batch_sentences);
 }
@@ -122,7 +128,10 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
     if (!first) result.n_best.resize(std::min(result.n_best.size(), found[k].size()));
     for (size_t c = 0; c < found[k].size(); ++c) {
       decode::Hypothesis& hypothesis = found[k][c];
-      const std::string text = model_.target_tokenizer->decode(hypothesis.text_ids());
+      std::string text = model_.target_tokenizer->decode(hypothesis.text_ids());
+      // Banned tokens and prefixes leave none; a tokenizer's own decoder may still make one.
+      std::replace_if(
+          text.begin(), text.end(), [](char x) { return x == '\n' || x == '\r'; }, ' ');
       if (first)
         result.n_best.push_back({.text = text, .hypothesis = hypothesis, .score = hypothesis.score});
       else if (c < result.n_best.size())

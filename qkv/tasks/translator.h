@@ -58,6 +58,8 @@ class Translator {
   AttentionMaps explain(const std::vector<int32_t>& source_ids, const std::vector<int32_t>& target_ids,
                         const std::vector<std::string>& sites = {}) const;
 
+  /// Longer lines are cut: the option, or what the model has positions for.
+  int64_t max_source_tokens() const { return options_.max_source_tokens; }
   const TranslationModel& model() const { return model_; }
 
  private:

@@ -15,6 +15,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+const std::vector<std::string> kFiles = {"weights.safetensors", "moments.safetensors", "state.json"};
+
 constexpr int64_t kHuge = int64_t{1} << 53;  // integers that JSON numbers hold exactly
 
 io::SafetensorsTensor view_of(const std::string& name, const Tensor& t) {
@@ -51,24 +53,28 @@ io::Json to_json(const TrainingState& s) {
           {"skipped_updates", s.skipped_updates},
           {"validated_step", s.validated_step},
           {"best_by", s.best_by},
-          {"data", s.data}};
+          {"data", s.data},
+          {"vocabulary", s.vocabulary}};
 }
 
 TrainingState state_from(const io::Json& json, const std::string& where) {
   const auto integer = [&](const char* key) { return io::get_int(json, key, 0, kHuge, where); };
-  return {.step = integer("step"),
+  const int64_t step = integer("step");
+  const auto up_to_step = [&](const char* key) { return io::get_int(json, key, 0, step, where); };
+  return {.step = step,
           .epoch = integer("epoch"),
           .batch = integer("batch"),
           .micro_step = integer("micro_step"),
           .target_tokens = integer("target_tokens"),
           .seconds = io::get_number(json, "seconds", 0, 1e15, where),
           .best = io::get_number(json, "best", -1e300, 1e300, where),
-          .best_step = integer("best_step"),
+          .best_step = up_to_step("best_step"),
           .bad_validations = integer("bad_validations"),
-          .skipped_updates = integer("skipped_updates"),
-          .validated_step = integer("validated_step"),
+          .skipped_updates = up_to_step("skipped_updates"),
+          .validated_step = up_to_step("validated_step"),
           .best_by = io::get_string(json, "best_by", where),
-          .data = io::get_string(json, "data", where)};
+          .data = io::get_string(json, "data", where),
+          .vocabulary = io::get_string_or(json, "vocabulary", "", where)};
 }
 
 // Complete folders step-N under dir, newest first.
@@ -134,7 +140,7 @@ void save_checkpoint(const std::string& dir, const AdamW& optimizer, const Train
   }
   io::write_safetensors(stage.path() + "/moments.safetensors", moments);
   io::write_file_atomically(stage.path() + "/state.json", io::dump_json(to_json(state), 1));
-  io::write_manifest(stage.path(), {"weights.safetensors", "moments.safetensors", "state.json"});
+  io::write_manifest(stage.path(), kFiles);
   stage.commit();
 
   // Folders of later steps are left-overs of a run that was resumed from further back: going on from them
@@ -154,7 +160,10 @@ TrainingState load_checkpoint(const std::string& dir, AdamW& optimizer,
                               const std::function<void(const std::string&)>& say, int64_t back) {
   std::vector<std::string> good;  // newest first
   for (const std::string& folder : folders(dir)) {
-    const io::ManifestCheck check = io::verify_manifest(folder);
+    io::ManifestCheck check = io::verify_manifest(folder);
+    for (const std::string& file : kFiles)
+      if (check && std::find(check.files.begin(), check.files.end(), file) == check.files.end())
+        check = {.ok = false, .reason = "its manifest does not list " + file};
     if (check)
       good.push_back(folder);
     else

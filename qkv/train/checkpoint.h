@@ -28,6 +28,7 @@ struct TrainingState {
   int64_t validated_step = 0;   // of the last validation
   std::string best_by;          // "score" or "loss": what `best` is of
   std::string data;             // Trainee::fingerprint() of what was trained on
+  std::string vocabulary;       // Trainee::vocabulary_fingerprint()
 };
 
 /// Saves under `dir`, then removes all but the newest `keep` (at least 1: this one stays). The order makes a

@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kMostNorm = 1e18;                     // its square, and so each gradient's, is within f32
+constexpr int64_t kAnyStep = 99'999'999;               // the last that a snapshot's name has room for
 constexpr int64_t kMostFailures = 100, kPatience = 3;  // failures in a row: in all; from one checkpoint
 
 double now() {
@@ -87,11 +88,17 @@ class Loop {
       QKV_CHECK(!has_checkpoint(checkpoints_), kValue,
                 "train: {} already holds a run; go on with --resume, or choose another --out",
                 options_.run_dir);
-      fs::remove_all(snapshots_);  // of a run that ended before its first checkpoint
+      for (const std::string& left : snapshots(kAnyStep)) fs::remove(left);  // by a run without a checkpoint
     }
     io::make_directories(checkpoints_);
     io::make_directories(snapshots_);
     metrics_.open(options_.run_dir + "/metrics.jsonl", state_.step);
+    const std::string vocabulary = trainee_.vocabulary_fingerprint();
+    QKV_CHECK(!options_.resume || state_.vocabulary.empty() || state_.vocabulary == vocabulary, kValue,
+              "train: the tokenizer is not the one that {} began with, whose pieces its weights stand for; "
+              "best/ and last/ hold copies of that one",
+              options_.run_dir);
+    state_.vocabulary = vocabulary;
     const std::string data = trainee_.fingerprint();
     if (options_.resume && data != state_.data) {
       if (state_.batch > 0) ++state_.epoch;
@@ -279,7 +286,7 @@ class Loop {
       save_weights(snapshot_path(state_.step), optimizer_.parameters());
       // One more than is averaged: a run that resumes from the checkpoint before this validation writes it
       // again.
-      const std::vector<std::string> all = snapshots();
+      const std::vector<std::string> all = snapshots(state_.step);
       std::error_code ignored;
       for (size_t i = static_cast<size_t>(options_.average) + 1; i < all.size(); ++i)
         fs::remove(all[i], ignored);
@@ -317,6 +324,21 @@ class Loop {
     roll_back(what);
   }
 
+  // Those to average. The parameters get the values of one of them.
+  std::vector<std::string> readable_snapshots() {
+    std::vector<std::string> readable;
+    for (const std::string& path : snapshots(state_.step)) {
+      if (static_cast<int64_t>(readable.size()) >= options_.average) break;
+      try {
+        load_weights(path, optimizer_.parameters());
+        readable.push_back(path);
+      } catch (const Error& e) {
+        say(fmt::format("left out of the average: {}", e.what()));
+      }
+    }
+    return readable;
+  }
+
   TrainResult finish() {
     if (!has_validated_ || state_.validated_step != state_.step) {
       if (state_.validated_step != state_.step)
@@ -329,8 +351,7 @@ class Loop {
                        .last = last_,
                        .chosen = state_.best_step == state_.step || state_.best_step == 0 ? "last" : "best"};
     result.state.seconds = seconds();
-    std::vector<std::string> paths = snapshots();
-    paths.resize(std::min(paths.size(), static_cast<size_t>(std::max<int64_t>(0, options_.average))));
+    const std::vector<std::string> paths = readable_snapshots();
     if (paths.size() > 1) {
       load_average(paths, optimizer_.parameters());
       result.average = trainee_.validate();
@@ -341,12 +362,14 @@ class Loop {
     metrics_.summary(options_.run_dir + "/summary.json", result);
     return result;
   }
-  // Weights set aside by validations up to now, newest first.
-  std::vector<std::string> snapshots() const {
+  // Weights set aside by validations up to a step, newest first.
+  std::vector<std::string> snapshots(int64_t last_step) const {
     std::vector<std::string> paths;
     std::error_code ignored;
     for (const auto& entry : fs::directory_iterator(snapshots_, ignored))
-      if (entry.path().extension() == ".safetensors" && entry.path().string() <= snapshot_path(state_.step))
+      if (const std::string name = entry.path().filename().string();
+          name.starts_with("step-") && name.ends_with(".safetensors") &&
+          entry.path().string() <= snapshot_path(last_step))
         paths.push_back(entry.path().string());
     std::sort(paths.rbegin(), paths.rend());
     return paths;

@@ -42,6 +42,8 @@ class Trainee {
   virtual void save_model(const std::string& dir) = 0;
   /// Changes when an epoch's batches would be others: a hash of the data and of how it is cut.
   virtual std::string fingerprint() = 0;
+  /// Changes when the ids of the data would mean something else: a hash of the tokenizers. "": has none.
+  virtual std::string vocabulary_fingerprint() { return ""; }
 };
 
 /// What to do about a loss or gradient that is not finite, or beyond what Adam's squares can hold: stop with

@@ -45,13 +45,14 @@ class Toy : public Trainee {
     io::write_file_atomically(dir + "/weight", fmt::format("{:.17g}", weight()));
   }
   std::string fingerprint() override { return data; }
+  std::string vocabulary_fingerprint() override { return vocabulary; }
   double weight() const { return parameters_[0]->value().at({0}); }
 
   std::function<bool(int64_t)> exploding = [](int64_t) {
     return false;
   };  // by the number of the call, from 1
   std::function<double()> validation_loss;
-  std::string data = "toy";
+  std::string data = "toy", vocabulary = "words";
   int64_t calls = 0;
 
  private:
@@ -167,6 +168,31 @@ TEST_F(Trainer, ResumedOnOtherDataBeginsTheNextEpochAndSaysSo) {
   EXPECT_NE(listener.said.find("has changed: going on with epoch 3"), std::string::npos) << listener.said;
   EXPECT_EQ(result.state.epoch, 2);
   EXPECT_EQ(result.state.batch, 1);
+}
+
+TEST_F(Trainer, AnotherVocabularyIsRefused) {
+  Toy toy;
+  Listener listener;
+  TrainOptions o = options("run");
+  train(toy, o, listener);
+  Toy other;
+  other.vocabulary = "other words";
+  o.resume = true;
+  o.max_steps += 5;
+  EXPECT_ERROR(kValue, "the tokenizer is not the one", train(other, o, listener));
+}
+
+TEST_F(Trainer, ADamagedSnapshotIsLeftOutOfTheAverage) {
+  Toy toy;
+  Listener listener;
+  TrainOptions o = options("run");
+  o.average = 3;
+  train(toy, o, listener);
+  io::write_file_atomically(o.run_dir + "/weights/step-00000001.safetensors", "damaged");
+  o.resume = true;
+  o.average = 100;
+  EXPECT_NO_THROW(train(toy, o, listener));
+  EXPECT_NE(listener.said.find("left out of the average"), std::string::npos);
 }
 
 TEST_F(Trainer, ARunInAFolderThatHoldsOneIsRefused) {
