@@ -19,6 +19,10 @@ struct Entry {
 const Entry kScores[] = {
     {"scaled_dot", [](ParameterSet&, const std::string&, const HeadSizes&) { return scaled_dot(); }},
     {"dot", [](ParameterSet&, const std::string&, const HeadSizes&) { return dot(); }},
+    {"cosine", [](ParameterSet& set, const std::string&,
+                  const HeadSizes& heads) { return cosine(heads, set.dtype()); }},
+    {"qk_norm", [](ParameterSet& set, const std::string& prefix,
+                   const HeadSizes& heads) { return qk_norm(set, prefix, heads); }},
     {"general", general},
     {"additive", additive},
     {"mlp", [](ParameterSet& set, const std::string& prefix,

@@ -32,10 +32,21 @@ ScorePtr additive(ParameterSet& set, const std::string& prefix, const HeadSizes&
 ///                           query_weight [n_heads, d_k, d_hidden], key_weight [n_kv_heads, d_k, d_hidden]
 ///                           are the two halves of W; bias [n_kv_heads, d_hidden]; v [n_heads, d_hidden]
 ScorePtr mlp(ParameterSet& set, const std::string& prefix, const HeadSizes& heads, int64_t d_hidden = 0);
+/// scale * cos(q, k)         Graves et al. 2014, arXiv:1410.5401, eq. 6; scale 0: sqrt(d_k). `parameters` is
+/// the
+///                           dtype of masters: f32, or f64 in a model of f64
+ScorePtr cosine(const HeadSizes& heads, DType parameters = DType::kF32, double scale = 0);
+/// `score` (null: scaled_dot()) of RMS-normalised queries and keys, each head by itself. Henry et al. 2020,
+/// arXiv:2010.04245; with RMS norm and gains as in Qwen 3 and Gemma 3 (2025). Gains q_norm.weight and
+/// k_norm.weight [d_k], from 1. In a model with rotary positions the norm comes first, so that it stands
+/// before Rope: then call it there.
+ScorePtr qk_norm(ParameterSet& set, const std::string& prefix, const HeadSizes& heads,
+                 ScorePtr score = nullptr, double eps = 1e-6);
 
 /// Error kValue, beginning with `where`, when no score has this name; it says which is nearest.
 void check_score_name(std::string_view name, std::string_view where);
-/// By name: dot, scaled_dot, uniform, general, additive, mlp. Error kValue for another name.
+/// By name: dot, scaled_dot, cosine, qk_norm (of scaled_dot), uniform, general, additive, mlp. Error kValue
+/// for another name.
 ScorePtr make_score(std::string_view name, ParameterSet& set, const std::string& prefix,
                     const HeadSizes& heads);
 const std::vector<std::string_view>& score_names();

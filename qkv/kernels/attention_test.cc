@@ -64,9 +64,9 @@ void expect_close(const std::vector<U>& got, const std::vector<double>& want, do
 
 // Scores of a tile with a hidden end, a wholly hidden row, and a row that has met nothing before.
 template <class T>
-void check_softmax(const Table& t, int64_t cols, bool dropout) {
-  const std::string what =
-      std::string(name(t.isa)) + " " + std::to_string(cols) + (dropout ? " dropout" : "");
+void check_softmax(const Table& t, int64_t cols, bool dropout, bool hides) {
+  const std::string what = std::string(name(t.isa)) + " " + std::to_string(cols) +
+                           (dropout ? " dropout" : "") + (hides ? " hides" : "");
   const int64_t rows = 6, stride = 70;
   std::vector<double> s = through<float>(normals(rows * stride, 3, 4)),
                       max = through<float>(normals(rows, 4, 2)), sum(rows, 1.5);
@@ -74,6 +74,9 @@ void check_softmax(const Table& t, int64_t cols, bool dropout) {
   for (int64_t c = cols / 2; c < cols; ++c) s[3 * stride + c] = -kInf;
   max[2] = max[4] = -kInf, sum[2] = sum[4] = 0;
   std::vector<uint64_t> keep{0x123456789abcdef0u, ~0u, 5, 0xff00ff00ff00ff00u, 0xaaaaaaaaaaaaaaaau, 0};
+  const std::vector<uint64_t> seen{~uint64_t{0},       0x5555555555555555u, 7, 0x00ff00ff00ff00ffu, 0,
+                                   0xfedcba9876543210u};
+  const uint64_t* visible = hides ? seen.data() : nullptr;
 
   const auto run = [&]<class U>(const KernelsFor<U>& kernels, U) {
     using A = accumulator_t<U>;
@@ -85,6 +88,7 @@ void check_softmax(const Table& t, int64_t cols, bool dropout) {
                                     .s = s_a.data(),
                                     .stride = stride,
                                     .scale = A(0.5),
+                                    .visible = visible,
                                     .keep = dropout ? keep.data() : nullptr,
                                     .max = max_a.data(),
                                     .sum = sum_a.data(),
@@ -107,7 +111,7 @@ void check_softmax(const Table& t, int64_t cols, bool dropout) {
   for (double& x : lse) x += 4;
   lse[2] = -kInf;
   dp[1 * stride] = std::nan("");  // a hidden key's value
-  const auto run_back = [&]<class U>(const KernelsFor<U>& kernels, U) {
+  const auto run_back = [&]<class U>(const KernelsFor<U>& kernels, U, bool exact) {
     using A = accumulator_t<U>;
     std::vector<A> s_a(s.begin(), s.end()), dp_a(dp.begin(), dp.end()), lse_a(lse.begin(), lse.end()),
         delta_a(delta.begin(), delta.end());
@@ -118,17 +122,28 @@ void check_softmax(const Table& t, int64_t cols, bool dropout) {
                                              .dp = dp_a.data(),
                                              .stride = stride,
                                              .scale = A(0.5),
+                                             .visible = visible,
                                              .keep = dropout ? keep.data() : nullptr,
                                              .keep_scale = A(1.25),
                                              .lse = lse_a.data(),
                                              .delta = delta_a.data(),
                                              .p = weights.data(),
                                              .ds = ds.data(),
-                                             .p_stride = stride});
-    return std::pair(weights, ds);
+                                             .p_stride = stride,
+                                             .exact_ds = exact ? dp_a.data() : nullptr});
+    return std::tuple(weights, ds, dp_a);
   };
-  const auto [w, ds] = run_back(t.of<T>(), T{});
-  const auto [want_w, want_ds] = run_back(table_for(Isa::kRef).f64, double{});
+  const auto [w, ds, unused] = run_back(t.of<T>(), T{}, false);
+  const auto [want_w, want_ds, want_exact] = run_back(table_for(Isa::kRef).f64, double{}, false);
+  const auto [w_again, untouched, exact_ds] = run_back(t.of<T>(), T{}, true);
+  const auto [w_ref, ds_ref, exact_ref] = run_back(table_for(Isa::kRef).f64, double{}, true);
+  EXPECT_TRUE(std::equal(w.begin(), w.end(), w_again.begin(),
+                         [](T a, T b) { return static_cast<float>(a) == static_cast<float>(b); }));
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t j = 0; j < cols; ++j)
+      EXPECT_NEAR(exact_ds[r * stride + j], exact_ref[r * stride + j],
+                  1e-5 * (1 + std::abs(exact_ref[r * stride + j])))
+          << what << " exact ds " << r << " " << j;
   expect_close<T>(w, want_w, 1e-6, what + " backward p");
   expect_close<T>(ds, want_ds, 3e-6, what + " ds");
   EXPECT_EQ(static_cast<float>(ds[1 * stride]), 0) << "weight 0 takes no gradient from NaN";
@@ -137,9 +152,88 @@ void check_softmax(const Table& t, int64_t cols, bool dropout) {
 TEST(AttentionKernels, SoftmaxTileAndItsBackwardMatchTheDefinition) {
   for (const Table* t : tables())
     for (int64_t cols : kWidths)
-      for (bool dropout : {false, true}) {
-        check_softmax<float>(*t, cols, dropout);
-        check_softmax<bfloat16>(*t, cols, dropout);
+      for (bool dropout : {false, true})
+        for (bool hides : {false, true}) {
+          check_softmax<float>(*t, cols, dropout, hides);
+          check_softmax<bfloat16>(*t, cols, dropout, hides);
+        }
+}
+
+template <class T>
+void check_sigmoid(const Table& t, int64_t cols, bool dropout, bool hides) {
+  const std::string what = std::string(name(t.isa)) + " sigmoid " + std::to_string(cols);
+  const int64_t rows = 3, stride = 70;
+  std::vector<double> s = through<float>(normals(rows * stride, 3, 4)),
+                      dp = through<float>(normals(rows * stride, 5));
+  s[0] = -kInf, s[1] = 1e4, s[stride] = -1e4;
+  dp[0] = std::nan("");  // the value of a key of weight 0
+  const std::vector<uint64_t> keep{0x123456789abcdef0u, ~0u, 0xaaaaaaaaaaaaaaaau},
+      seen{~uint64_t{0}, 0x3333333333333333u, 5};
+  const auto run = [&]<class U>(const KernelsFor<U>& kernels, U) {
+    using A = accumulator_t<U>;
+    std::vector<A> s_a(s.begin(), s.end()), dp_a(dp.begin(), dp.end()), exact(rows * stride);
+    std::vector<U> p(rows * stride, U(A(7))), p_back = p, ds = p;
+    SigmoidTile<U> tile{.rows = rows,
+                        .cols = cols,
+                        .s = s_a.data(),
+                        .dp = dp_a.data(),
+                        .stride = stride,
+                        .scale = A(0.5),
+                        .shift = A(-0.75),
+                        .visible = hides ? seen.data() : nullptr,
+                        .keep = dropout ? keep.data() : nullptr,
+                        .keep_scale = A(1.25),
+                        .p = p.data(),
+                        .ds = ds.data(),
+                        .p_stride = stride};
+    kernels.attention.sigmoid_tile(tile);
+    tile.p = p_back.data();
+    kernels.attention.sigmoid_tile_backward(tile);
+    tile.exact_ds = exact.data();
+    kernels.attention.sigmoid_tile_backward(tile);
+    return std::tuple(p, p_back, ds, exact);
+  };
+  const auto [p, p_back, ds, exact] = run(t.of<T>(), T{});
+  const auto [want_p, want_p_back, want_ds, want_exact] = run(table_for(Isa::kRef).f64, double{});
+  expect_close<T>(p, want_p, 2e-6, what);
+  expect_close<T>(p_back, want_p_back, 2e-6, what + " backward p");
+  expect_close<T>(ds, want_ds, 3e-6, what + " ds");
+  expect_close<T>(exact, want_exact, 3e-6, what + " exact ds");
+}
+
+TEST(AttentionKernels, SigmoidTileAndItsBackwardMatchTheDefinition) {
+  for (const Table* t : tables())
+    for (int64_t cols : kWidths)
+      for (bool dropout : {false, true})
+        for (bool hides : {false, true}) {
+          check_sigmoid<float>(*t, cols, dropout, hides);
+          check_sigmoid<bfloat16>(*t, cols, dropout, hides);
+        }
+}
+
+TEST(AttentionKernels, DiagonalsAndCapsMatchTheDefinition) {
+  for (const Table* t : tables())
+    for (int64_t cols : kWidths)
+      for (int64_t rows : {1, 5, 64}) {
+        const int64_t stride = 66;
+        const std::vector<double> s = through<float>(normals(rows * stride, 1, 3)),
+                                  bias = through<float>(normals(127, 2));
+        const auto run = [&]<class A>(const AttentionKernels<A>& kernels, A) {
+          std::vector<A> x(s.begin(), s.end()), b(bias.begin(), bias.end()), sums(127);
+          kernels.add_diagonals(rows, cols, b.data() + rows - 1, x.data(), stride);
+          kernels.soft_cap(rows, cols, A(2), x.data(), stride);
+          std::vector<A> ds(s.begin(), s.end());
+          kernels.soft_cap_backward(rows, cols, A(2), x.data(), ds.data(), stride);
+          kernels.sum_diagonals(rows, cols, ds.data(), stride, sums.data() + rows - 1);
+          return std::tuple(x, ds, sums);
+        };
+        const auto [x, ds, sums] = run(t->f32.attention, float{});
+        const auto [want_x, want_ds, want_sums] = run(table_for(Isa::kRef).f64.attention, double{});
+        const std::string what =
+            std::string(name(t->isa)) + " " + std::to_string(rows) + " x " + std::to_string(cols);
+        expect_close<float>(x, want_x, 1e-5, what);
+        expect_close<float>(ds, want_ds, 1e-5, what + " ds");
+        expect_close<float>(sums, want_sums, 1e-4, what + " sums");
       }
 }
 

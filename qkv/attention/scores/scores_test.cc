@@ -26,7 +26,14 @@ TEST(Scores, AreWhatTheirPapersSay) {
   EXPECT_NEAR(score_of_pair(scaled_dot(0.25), one, q, k), 0.25, 1e-12);
   EXPECT_NEAR(score_of_pair(uniform(), one, q, k), 0, 1e-12);
 
+  EXPECT_NEAR(score_of_pair(cosine(one, DType::kF64, 3), one, q, k), 3 / std::sqrt(50.0), 1e-9);
+  EXPECT_NEAR(score_of_pair(cosine(one, DType::kF64), one, {0, 0}, k), 0, 1e-9);
+
   ParameterSet set(1, DType::kF64);
+  const ScorePtr n = qk_norm(set, "n", one, nullptr, 1e-12);
+  set.find("n.q_norm.weight")
+      ->set_value(Tensor::from({2}, {2, 3}, DType::kF64));  // q / rms = (1, 2) / sqrt(2.5)
+  EXPECT_NEAR(score_of_pair(n, one, q, k), (2 * 3 - 6 * 1) / std::sqrt(2.5 * 5) / std::sqrt(2.0), 1e-9);
   const ScorePtr g = general(set, "g", one), a = additive(set, "a", one), m = mlp(set, "m", one, 1);
   set.find("g.weight")->set_value(Tensor::from({1, 2, 2}, {1, 2, 3, 4}, DType::kF64));  // q^T W = (7, 10)
   EXPECT_NEAR(score_of_pair(g, one, q, k), 7 * 3 - 10, 1e-12);
@@ -55,7 +62,7 @@ TEST(Scores, GeneralUsesEachHeadsOwnMatrix) {
 
 TEST(Scores, StartWithAVarianceNearOne) {
   const HeadSizes heads{.n_heads = 4, .d_k = 64};
-  for (std::string_view name : {"scaled_dot", "general", "additive", "mlp"}) {
+  for (std::string_view name : {"scaled_dot", "cosine", "qk_norm", "general", "additive", "mlp"}) {
     ParameterSet set(1);
     Probe probe;
     const Shapes shapes{.heads = heads, .q_lengths = std::vector<int64_t>(100, 1), .kv_lengths = {}};

@@ -49,6 +49,12 @@ Var add(const Var& a, const Var& b) {
   });
 }
 
+Var reshape(const Var& x, const Shape& shape) {
+  const Shape before = x.value().shape();
+  return Var::result(x.value().contiguous().reshape(shape), x.requires_grad(), {x},
+                     [=](const Tensor& dy) { x.add_grad(dy.contiguous().reshape(before)); });
+}
+
 Var scale(const Var& x, double factor) {
   const auto times = [factor](const Tensor& t) {
     return map(t, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* to) {

@@ -13,6 +13,9 @@ Var activate(const Var& x, kernels::Activation f);  // f(x)
 /// Columns [begin, end) of a matrix, sharing memory; the gradient goes back into those columns.
 Var columns(const Var& x, int64_t begin, int64_t end);
 
+/// The same numbers in another shape of as many; a strided x is copied.
+Var reshape(const Var& x, const Shape& shape);
+
 /// Dropout with probability p (Srivastava et al. 2014): kept values are scaled so that the expectation stays.
 /// Which are kept is a function of `key` and place alone (kernels/rows.h); nothing is stored for the backward
 /// pass. p = 0 is the identity.
