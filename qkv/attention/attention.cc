@@ -65,6 +65,36 @@ Tensor with_adjacent_columns(const Tensor& x) {
 
 int64_t row_stride(const Tensor& x) { return x.size(0) <= 1 ? x.size(1) : x.stride(0); }
 
+// q is prepared.
+template <class T>
+paths::Relative<T> relative_of(const Tensor& q, const Problem<T>& p, const AttentionOptions& options) {
+  const RelativeKeys& r = *options.relative_keys;
+  const int64_t n_heads = p.heads.n_heads;
+  QKV_CHECK(p.kind == Pairing::Kind::kDot, kUnsupported,
+            "attention: relative keys need a score that is a dot product; {} is none",
+            score_of(options).name());
+  QKV_CHECK(r.rows.defined() && r.rows.value().rank() == 2 && r.rows.size(0) > 0 && r.zero >= 0 &&
+                r.zero < r.rows.size(0),
+            kShape, "attention: relative keys need a matrix of rows, `zero` one of them");
+  const Tensor& rows = r.rows.value();
+  const bool shared = rows.size(1) == p.width && n_heads > 1;
+  QKV_CHECK(
+      (shared || rows.size(1) == n_heads * p.width) && rows.dtype() == q.dtype() && rows.is_contiguous(),
+      kShape, "attention: relative keys are {} {}, need {} columns, or {} for all heads alike, as {}",
+      rows.shape().str(), name(rows.dtype()), n_heads * p.width, p.width, name(q.dtype()));
+  const Tensor met = r.queries.defined() ? r.queries.value() : q;
+  QKV_CHECK(met.shape() == q.shape() && met.dtype() == q.dtype() && (met.size(1) <= 1 || met.stride(1) == 1),
+            kShape, "attention: the queries of the relative keys are {} {}, q is {} {}", met.shape().str(),
+            name(met.dtype()), q.shape().str(), name(q.dtype()));
+  return {.rows = rows.data<T>(),
+          .n_rows = rows.size(0),
+          .row_stride = rows.size(1),
+          .head_stride = shared ? 0 : p.width,
+          .zero = r.zero,
+          .q = met.data<T>(),
+          .q_stride = row_stride(met)};
+}
+
 // All but the sequences. q is prepared.
 template <class T>
 Problem<T> problem_of(const Tensor& q, const Pairing& pairing, const AttentionOptions& options) {
@@ -88,6 +118,7 @@ Problem<T> problem_of(const Tensor& q, const Pairing& pairing, const AttentionOp
       p.edits.push_back(edit);
     }
   }
+  if (options.relative_keys) p.relative = relative_of<T>(q, p, options);
   p.normalizer = &normalizer_of(options);
   if (p.normalizer->parameter()) p.sink = numbers(p.normalizer->parameter(), 1);
   p.exact = &table_of(options).of<A>().attention;
@@ -147,6 +178,25 @@ bool probed(const AttentionOptions& options) {
   return options.probe != nullptr && options.probe->wants(options.site, options.layer);
 }
 
+// The gradient of relative rows: sums over sequences, and over heads where these share the rows, in order.
+template <class T>
+Tensor rows_gradient(const Problem<T>& p, const paths::HeadSums<accumulator_t<T>>& partial,
+                     const Shape& shape) {
+  using A = accumulator_t<T>;
+  std::vector<A> sums(static_cast<size_t>(shape.numel()));
+  for (size_t s = 0; s < p.sequences.size(); ++s)
+    for (int64_t h = 0; h < p.heads.n_heads; ++h) {
+      const A* one = partial.of(static_cast<int64_t>(s), h);
+      for (int64_t m = 0; m < p.relative.n_rows; ++m)
+        for (int64_t d = 0; d < p.width; ++d)
+          sums[static_cast<size_t>(m * p.relative.row_stride + h * p.relative.head_stride + d)] +=
+              p.scale * one[m * p.width + d];
+    }
+  const Tensor gradient = Tensor::empty(shape, dtype_of<T>::value);
+  for (size_t i = 0; i < sums.size(); ++i) gradient.data<T>()[i] = T(sums[i]);
+  return gradient;
+}
+
 // One call on the tape: what its backward needs.
 struct Call {
   Var q, k, v;  // q and k prepared
@@ -186,6 +236,14 @@ struct Call {
       owners.push_back(Tensor::zeros({queries.size(), p.heads.n_heads, size}, parameter->value().dtype()));
       return {.sums = owners.back().template data<A>(), .n_heads = p.heads.n_heads, .size = size};
     };
+    const std::optional<RelativeKeys>& relative = options.relative_keys;
+    const Tensor d_relative_q = relative && relative->queries.defined() ? like(relative->queries) : Tensor();
+    paths::HeadSums<A> d_relative_rows;
+    if (relative) {
+      const int64_t size = relative->rows.size(0) * p.width;
+      owners.push_back(Tensor::zeros({queries.size(), p.heads.n_heads, size}, dtype_of<A>::value));
+      d_relative_rows = {.sums = owners.back().template data<A>(), .n_heads = p.heads.n_heads, .size = size};
+    }
     const Tensor packed_dout = dout.contiguous();
     paths::Gradients<T> g{.out = out.data<T>(),
                           .dout = packed_dout.data<T>(),
@@ -193,6 +251,8 @@ struct Call {
                           .dq = uniform ? nullptr : dq.data<T>(),
                           .dk = uniform ? nullptr : dk.data<T>(),
                           .dv = dv.data<T>(),
+                          .d_relative_q = d_relative_q.defined() ? d_relative_q.data<T>() : nullptr,
+                          .d_relative_rows = d_relative_rows,
                           .d_tanh_v = sums_for(pairing.v),
                           .d_normalizer = sums_for(p.normalizer->parameter()),
                           .d_edits = {}};
@@ -206,6 +266,10 @@ struct Call {
       k.add_grad(dk);
     }
     v.add_grad(dv);
+    if (relative) {
+      if (d_relative_q.defined()) relative->queries.add_grad(d_relative_q);
+      relative->rows.add_grad(rows_gradient(p, d_relative_rows, relative->rows.value().shape()));
+    }
     const auto add = [&](const ParameterPtr& parameter, const paths::HeadSums<A>& partial) {
       if (!parameter || !parameter->trainable()) return;
       A* sum = parameter->grad().template data<A>();
@@ -257,6 +321,10 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
   for (const RulePtr& rule : options.rules)
     if (const auto* edit = dynamic_cast<const Edit*>(rule.get()))
       trains_numbers = trains_numbers || trains(edit->parameter());
+  if (options.relative_keys)
+    trains_numbers =
+        trains_numbers || options.relative_keys->rows.requires_grad() ||
+        (options.relative_keys->queries.defined() && options.relative_keys->queries.requires_grad());
   const bool uses_qk = call->pairing.kind != Pairing::Kind::kUniform;
   const bool differentiable = trains_numbers || v.requires_grad() ||
                               (uses_qk && (call->q.requires_grad() || call->k.requires_grad()));
@@ -271,7 +339,11 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
     if (probed(options)) answer_probe(p, lse, options);
   });
 
-  return Var::result(call->out, differentiable, {call->q, call->k, call->v}, [call](const Tensor& dout) {
+  std::vector<Var> inputs{call->q, call->k, call->v};
+  if (options.relative_keys) inputs.push_back(options.relative_keys->rows);
+  if (options.relative_keys && options.relative_keys->queries.defined())
+    inputs.push_back(options.relative_keys->queries);
+  return Var::result(call->out, differentiable, std::move(inputs), [call](const Tensor& dout) {
     kernels::visit_dtype(dout.dtype(), [&]<class T>(T) { call->backward<T>(dout); });
   });
 }

@@ -2,6 +2,7 @@
 // The attention op. docs/math/attention.md has the formulae, the derivation of both passes, and where each is
 // in the code.
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "qkv/attention/masks.h"
 #include "qkv/attention/normalizers.h"
 #include "qkv/attention/probe.h"
+#include "qkv/attention/relative.h"
 #include "qkv/attention/score.h"
 #include "qkv/attention/scores.h"
 #include "qkv/base/segments.h"
@@ -25,7 +27,8 @@ enum class AttentionPath {
 
 struct AttentionOptions {
   HeadSizes heads;
-  ScorePtr score;              // null: scaled_dot()
+  ScorePtr score;  // null: scaled_dot()
+  std::optional<RelativeKeys> relative_keys;
   std::vector<RulePtr> rules;  // masks and edits: all of them apply
   NormalizerPtr normalizer;    // null: softmax_normalizer()
   /// Of attn_weights. The mask is a function of (key, query row of the batch, head, key position): backward

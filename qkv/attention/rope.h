@@ -19,7 +19,7 @@ struct RopeScaling {
     kLinear,  // f / factor: positions squeezed (Chen et al. 2023, arXiv:2306.15595)
     kNtk,     // base * factor^(d / (d - 2)): fast pairs stay, slow ones are squeezed (bloc97 2023)
     kYarn,    // both, by how often a pair turns in original_max_len positions; and scores sharpened (Peng et
-            // al. 2023, arXiv:2309.00071)
+              // al. 2023, arXiv:2309.00071)
     kLlama3,  // by wavelength: short ones stay, long ones / factor, a ramp between (Llama 3.1, 2024)
   };
   Kind kind = Kind::kNone;

@@ -63,7 +63,7 @@ class BlockedForward {
     for (int64_t t = begin; t < end; ++t) {
       if (mask_.look(p_.masks, place_of(seq, h, i, rows, keys[t])) == Sight::kNone) continue;
       const int64_t cols = keys[t].cols;
-      const A scale = score_tile(p_, seq, h, i, rows, keys[t], s_);
+      const A scale = score_tile(p_, seq, h, i, rows, keys[t], Scratch::current(), s_);
       const uint64_t* keep = dropout_.keep(p_, seq, h, i, rows, keys[t].j0);
       if (!softmax) {
         kernels.sigmoid_tile({.rows = rows,

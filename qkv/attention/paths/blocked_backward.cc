@@ -28,6 +28,7 @@ struct QueryBlock {
   const A* lse = nullptr;                // [rows]
   A* delta = nullptr;                    // [rows]
   A* dq = nullptr;                       // [rows, width], the sum so far
+  A* d_relative_q = nullptr;             // likewise; dq itself where the relative keys meet q
   RightOperand<T> q_right, dout_right;   // q and dout as right operands
 };
 
@@ -74,10 +75,13 @@ class BlockedBackward {
     for (int64_t t = tile_begin; t < tile_end; ++t)
       key_tile_pass(seq, item.kv_head, t, {blocks, static_cast<size_t>(n)});
     if (queries_)
-      for (const QueryBlock<T>& block : std::span(blocks, static_cast<size_t>(n)))
-        store(block.rows, p_.width, p_.scale, block.dq,
-              g_.dq + ((seq.q_begin + block.i) * p_.heads.n_heads + block.head) * p_.width,
-              p_.heads.n_heads * p_.width);
+      for (const QueryBlock<T>& block : std::span(blocks, static_cast<size_t>(n))) {
+        const int64_t at = ((seq.q_begin + block.i) * p_.heads.n_heads + block.head) * p_.width,
+                      ld = p_.heads.n_heads * p_.width;
+        store(block.rows, p_.width, p_.scale, block.dq, g_.dq + at, ld);
+        if (g_.d_relative_q)
+          store(block.rows, p_.width, p_.scale, block.d_relative_q, g_.d_relative_q + at, ld);
+      }
   }
 
   int64_t flops = 0;
@@ -99,6 +103,11 @@ class BlockedBackward {
     if (queries_) {
       block.dq = scratch_->take<A>(block.rows * p_.width);
       std::fill(block.dq, block.dq + block.rows * p_.width, A(0));
+      block.d_relative_q = block.dq;
+      if (g_.d_relative_q) {
+        block.d_relative_q = scratch_->take<A>(block.rows * p_.width);
+        std::fill(block.d_relative_q, block.d_relative_q + block.rows * p_.width, A(0));
+      }
     }
     if (keys_) {
       block.dout_right = right_operand(*p_.kernels, block.dout, block.rows, d_v, out_stride_, *scratch_);
@@ -160,7 +169,7 @@ class BlockedBackward {
     const int64_t rows = block.rows, cols = keys.cols, d_v = p_.d_v(), width = p_.width;
     const TilePlace place = place_of(seq, block.head, block.i, rows, keys);
     if (mask_.look(p_.masks, place) == Sight::kNone) return;
-    const A scale = score_tile(p_, seq, block.head, block.i, rows, keys, s_, saved_.data());
+    const A scale = score_tile(p_, seq, block.head, block.i, rows, keys, *scratch_, s_, saved_.data());
     const uint64_t* keep = dropout_.keep(p_, seq, block.head, block.i, rows, keys.j0);
     A* exact_ds = passes_gradients_ ? nullptr : dp_;
     multiply(kernels, rows, cols, d_v, block.dout, out_stride_, v_flipped, dp_, kTile, false);
@@ -196,6 +205,12 @@ class BlockedBackward {
                                                .p_stride = kTile,
                                                .exact_ds = exact_ds});
     if (exact_ds) edits_backward(place);
+    if (p_.relative.rows) {
+      const Scratch::Frame frame(*scratch_);
+      RelativeTile<T>(p_, place, *scratch_)
+          .add_gradients(p_.relative_query(seq, block.head, block.i), ds_, block.d_relative_q,
+                         g_.d_relative_rows.of(sequence_, block.head));
+    }
     if (keys_) {
       kernels.gemm.transpose(rows, cols, weights_, kTile, flipped_, kTile);
       multiply(kernels, cols, flipped_, kTile, block.dout_right, dv_, d_v, true);
@@ -254,7 +269,8 @@ void blocked_backward(const Problem<T>& p, const Gradients<T>& g) {
   const auto kv_len = [](const Sequence<T>& s) { return s.kv_len; };
   const int64_t n = static_cast<int64_t>(p.sequences.size()) * p.heads.kv_heads();
   // Gradients that a head's tiles all add to are one thread's.
-  const bool sums_by_head = p.kind == Pairing::Kind::kTanhSum || !p.passes_gradients() || g.d_normalizer.sums;
+  const bool sums_by_head =
+      p.kind == Pairing::Kind::kTanhSum || !p.passes_gradients() || g.d_normalizer.sums || p.relative.rows;
   if (n >= threads() || sums_by_head || p.kind == Pairing::Kind::kUniform) {
     run_items(p, g, Wants::kAll, cut(p, kv_len, /*pieces=*/1));
     return;

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <vector>
 
-#include "qkv/attention/paths/tile.h"
+#include "qkv/attention/paths/score_tile.h"
 #include "qkv/base/parallel.h"
 #include "qkv/tensor/matmul.h"
 

@@ -50,7 +50,7 @@ class Reference {
   // Adds to dk, dv [kv_len, width or d_v] of the key/value head; writes dq. `index`: of the sequence.
   void backward(const Gradients<T>& g, int64_t index, std::vector<A>& dk, std::vector<A>& dv) const {
     const int64_t d_v = p_.d_v(), width = p_.width;
-    std::vector<A> ds(w_.size()), dq(width);
+    std::vector<A> ds(w_.size()), dq(width), d_relative_q(width);
     for (int64_t i = 0; i < s_.q_len; ++i) {
       const T* dout = g.dout + out_row(i);
       A* dw = ds.data() + i * s_.kv_len;  // out = sum_j p_j v_j with p = dropout(w); w = normalizer(scores).
@@ -73,6 +73,19 @@ class Reference {
     }
     for (int64_t i = 0; i < s_.q_len; ++i) {
       std::fill(dq.begin(), dq.end(), A(0));
+      std::fill(d_relative_q.begin(), d_relative_q.end(), A(0));
+      for (int64_t j = 0; j < s_.kv_len && p_.relative.rows; ++j) {
+        if (at(i, j) == 0) continue;
+        const T *rq = p_.relative_query(s_, h_, i), *r = relative_row(i, j);
+        A* sums = g.d_relative_rows.of(index, h_) + relative_index(i, j) * width;
+        for (int64_t d = 0; d < width; ++d) {
+          (g.d_relative_q ? d_relative_q : dq)[d] += p_.scale * ds[i * s_.kv_len + j] * A(r[d]);
+          sums[d] += ds[i * s_.kv_len + j] * A(rq[d]);
+        }
+      }
+      if (g.d_relative_q)
+        for (int64_t d = 0; d < width; ++d)
+          g.d_relative_q[((s_.q_begin + i) * p_.heads.n_heads + h_) * width + d] = T(d_relative_q[d]);
       for (int64_t j = 0; j < s_.kv_len; ++j)
         if (at(i, j) != 0) pairing_backward(i, j, ds[i * s_.kv_len + j], dq, dk, g.d_tanh_v.of(index, h_));
       if (g.dq)
@@ -98,6 +111,10 @@ class Reference {
 
   A& at(int64_t i, int64_t j) { return w_[i * s_.kv_len + j]; }
   A at(int64_t i, int64_t j) const { return w_[i * s_.kv_len + j]; }
+  int64_t relative_index(int64_t i, int64_t j) const { return p_.relative.row_of(j - (s_.past + i)); }
+  const T* relative_row(int64_t i, int64_t j) const {
+    return p_.relative.rows + relative_index(i, j) * p_.relative.row_stride + h_ * p_.relative.head_stride;
+  }
   int64_t out_row(int64_t i) const { return ((s_.q_begin + i) * p_.heads.n_heads + h_) * p_.d_v(); }
 
   void score() {
@@ -110,6 +127,10 @@ class Reference {
         if (p_.kind == Pairing::Kind::kTanhSum)
           for (int64_t d = 0; d < p_.width; ++d)
             sum += p_.tanh_v[h_ * p_.width + d] * std::tanh(A(q[d]) + A(k[d]));
+        if (p_.relative.rows) {
+          const T *rq = p_.relative_query(s_, h_, i), *r = relative_row(i, j);
+          for (int64_t d = 0; d < p_.width; ++d) sum += A(rq[d]) * A(r[d]);
+        }
         at(i, j) = p_.scale * sum;
       }
   }

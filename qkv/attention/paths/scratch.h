@@ -14,8 +14,12 @@ class Scratch {
  public:
   /// This thread's, with everything handed out before taken back.
   static Scratch& fresh() {
+    current().reset();
+    return current();
+  }
+  /// This thread's, as it is.
+  static Scratch& current() {
     thread_local Scratch scratch;
-    scratch.reset();
     return scratch;
   }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Pieces that the blocked forward and backward passes and the probe share: tiles of scores, and products
-// whose right operand may hold values that some rows must not see.
+// Pieces that the blocked forward and backward passes and the probe share: tiles of keys, and products whose
+// right operand may hold values that some rows must not see.
 
 #include <algorithm>
 #include <cmath>
@@ -118,72 +118,5 @@ KeyTile<T> key_tile(const Problem<T>& p, const Sequence<T>& s, int64_t kv_head, 
     tile.k_packed = transposed_operand(*p.kernels, tile.k, cols, p.width, s.k_stride, scratch);
   return tile;
 }
-
-template <class T>
-TilePlace place_of(const Sequence<T>& seq, int64_t h, int64_t i, int64_t rows, const KeyTile<T>& keys) {
-  return {.batch = seq.index, .head = h, .i0 = seq.past + i, .j0 = keys.j0, .rows = rows, .cols = keys.cols};
-}
-
-template <class T>
-ScoreTile<accumulator_t<T>> edited_tile(const Problem<T>& p, const TilePlace& place, accumulator_t<T>* s) {
-  return {place, kTile, s, p.exact};
-}
-
-/// Scores of query rows i .. i + rows - 1 of head h against a tile of keys, with the edits, into s [rows,
-/// kTile]. Returns the scale that is still to be applied to them. saved, if given, has a tile for each edit
-/// whose backward reads scores: it gets what the edit made of them.
-template <class T>
-accumulator_t<T> score_tile(const Problem<T>& p, const Sequence<T>& seq, int64_t h, int64_t i, int64_t rows,
-                            const KeyTile<T>& keys, accumulator_t<T>* s,
-                            accumulator_t<T>* const* saved = nullptr) {
-  using A = accumulator_t<T>;
-  const T* q = p.query(seq, h, i);
-  switch (p.kind) {
-    case Pairing::Kind::kDot:
-      multiply(*p.kernels, rows, keys.cols, p.width, q, p.q_stride, keys.k_packed, s, kTile, false);
-      break;
-    case Pairing::Kind::kTanhSum:
-      p.kernels->attention.additive_tile(rows, keys.cols, p.width, q, p.q_stride, keys.k, seq.k_stride,
-                                         p.tanh_v + h * p.width, s, kTile);
-      break;
-    case Pairing::Kind::kUniform:
-      std::fill(s, s + rows * kTile, A(0));
-      break;
-  }
-  if (p.edits.empty()) return p.scale;
-  A factor[kTile];
-  std::fill(factor, factor + rows, p.scale);
-  p.kernels->attention.scale_rows(rows, keys.cols, factor, s, kTile);
-  const ScoreTile<A> tile = edited_tile(p, place_of(seq, h, i, rows, keys), s);
-  for (size_t e = 0; e < p.edits.size(); ++e) {
-    p.edits[e]->apply(tile);
-    if (saved && saved[e]) std::copy(s, s + rows * kTile, saved[e]);
-  }
-  return 1;
-}
-
-/// The dropout bits of a tile: bit c of word r says whether key j0 + c of query row i + r is kept. A dropout
-/// group (128 places) is two neighbouring query rows of the batch by the 64 keys of a tile, in one head.
-class TileDropout {
- public:
-  /// Null where there is no dropout. The words live until the next call.
-  template <class T>
-  const uint64_t* keep(const Problem<T>& p, const Sequence<T>& seq, int64_t h, int64_t i, int64_t rows,
-                       int64_t j0) {
-    if (p.dropout.threshold == 0) return nullptr;
-    const int64_t row = seq.q_begin + i, pair = row / 2, pairs = (row + rows - 1) / 2 - pair + 1;
-    const auto group = [&](int64_t pair_of_rows) {
-      return (static_cast<uint64_t>(pair_of_rows) * static_cast<uint64_t>(p.heads.n_heads) +
-              static_cast<uint64_t>(h))
-                 << 24 |
-             static_cast<uint64_t>(j0 / kTile);
-    };
-    p.kernels->attention.dropout_keep(pairs, group(pair), group(pair + 1) - group(pair), p.dropout, words_);
-    return words_ + row % 2;
-  }
-
- private:
-  uint64_t words_[kTile + 2];
-};
 
 }  // namespace qkv::paths

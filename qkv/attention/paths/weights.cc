@@ -23,7 +23,7 @@ void attention_weights(const Problem<T>& p, const Sequence<T>& seq, int64_t head
     const KeyTile<T> keys = key_tile(p, seq, head / p.heads.group(), j0, cols, scratch);
     TileMask mask;
     if (mask.look(p.masks, place_of(seq, head, i, rows, keys)) == Sight::kNone) continue;
-    const A scale = score_tile(p, seq, head, i, rows, keys, s);
+    const A scale = score_tile(p, seq, head, i, rows, keys, scratch, s);
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < cols; ++c) {
         if (!mask.shows(r, c) || lse[r] == -std::numeric_limits<A>::infinity()) continue;  // stays 0

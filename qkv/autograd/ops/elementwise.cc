@@ -2,6 +2,7 @@
 
 #include "qkv/base/parallel.h"
 #include "qkv/kernels/table.h"
+#include "qkv/tensor/matmul.h"
 
 namespace qkv {
 namespace {
@@ -46,6 +47,34 @@ Var add(const Var& a, const Var& b) {
   return Var::result(out, a.requires_grad() || b.requires_grad(), {a, b}, [=](const Tensor& dy) {
     a.add_grad(dy);
     b.add_grad(dy);
+  });
+}
+
+Var add_bias(const Var& x, const ParameterPtr& bias) {
+  const int64_t n = x.size(0), d = bias->value().numel();
+  QKV_CHECK(x.value().rank() == 2 && x.size(1) == d, kShape, "add_bias: {} has {} numbers, x is {}",
+            bias->name(), d, x.value().shape().str());
+  const Tensor in = x.value().contiguous(), out = Tensor::empty(in.shape(), in.dtype());
+  kernels::visit_dtype(in.dtype(), [&]<class T>(T) {
+    using A = accumulator_t<T>;
+    const A* b = bias->value().data<A>();
+    parallel_for(n, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin * d; i < end * d; ++i) out.data<T>()[i] = T(A(in.data<T>()[i]) + b[i % d]);
+    });
+  });
+  return Var::result(out, x.requires_grad() || bias->trainable(), {x}, [=](const Tensor& dy) {
+    x.add_grad(dy);
+    if (bias->trainable()) add_column_sum(dy.contiguous(), bias->grad().reshape({d}));
+  });
+}
+
+Var value_of(const ParameterPtr& parameter, DType dtype) {
+  return Var::result(parameter->value().to(dtype), parameter->trainable(), {}, [=](const Tensor& dy) {
+    const Tensor sum = parameter->grad(), more = dy.contiguous().to(sum.dtype());
+    kernels::visit_dtype(sum.dtype(), [&]<class T>(T) {
+      for (int64_t i = 0; i < sum.numel(); ++i)
+        sum.data<T>()[i] = T(accumulator_t<T>(sum.data<T>()[i]) + accumulator_t<T>(more.data<T>()[i]));
+    });
   });
 }
 

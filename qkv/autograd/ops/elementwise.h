@@ -1,5 +1,6 @@
 #pragma once
 
+#include "qkv/autograd/parameter.h"
 #include "qkv/autograd/var.h"
 #include "qkv/kernels/gemm.h"
 #include "qkv/kernels/rows.h"
@@ -10,6 +11,10 @@ Var add(const Var& a, const Var& b);                // a + b, equal shapes
 Var scale(const Var& x, double factor);             // factor * x
 Var multiply(const Var& a, const Var& b);           // a * b, elementwise, equal shapes
 Var activate(const Var& x, kernels::Activation f);  // f(x)
+/// x [n, d] + bias [d], rounded to x's dtype.
+Var add_bias(const Var& x, const ParameterPtr& bias);
+/// A parameter's value on the tape, rounded to dtype.
+Var value_of(const ParameterPtr& parameter, DType dtype);
 /// Columns [begin, end) of a matrix, sharing memory; the gradient goes back into those columns.
 Var columns(const Var& x, int64_t begin, int64_t end);
 
