@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "apps/cli/bench_attention.h"
 #include "apps/cli/bench_timing.h"
 #include "apps/cli/bench_train.h"
 #include "qkv/autograd/gradcheck.h"
@@ -18,6 +19,7 @@ struct Flags {
   std::string name, dtype = "auto", shape = "512x768x3072", model, input;
   int64_t beam = 5, batch = 64, reps = 3;
   bool json = false;
+  BenchAttention attention;
   DType compute() const { return compute_dtype_from_name(dtype); }
 };
 
@@ -84,6 +86,28 @@ void add_bench_command(CLI::App& app) {
   common(gemm);
   gemm->footer("Example:\n  qkv bench gemm --shape 512x768x3072 --dtype bf16");
   gemm->callback([flags] { bench_gemm(*flags); });
+
+  CLI::App* attention = bench->add_subcommand("attention", "the attention op alone, on random numbers");
+  BenchAttention& a = flags->attention;
+  attention->add_option("--shape", a.shape, "BATCHxHEADSxLENGTHxWIDTH")->capture_default_str();
+  attention->add_option("--kv-heads", a.n_kv_heads, "key/value heads (default: as many as heads)")
+      ->check(CLI::Range(1, 1 << 16));
+  attention
+      ->add_option("--q-len", a.q_len,
+                   "queries: the last so many positions (default: all); 1 is a decode step")
+      ->check(CLI::Range(1, 1 << 24));
+  attention->add_flag("--causal", a.causal, "query i sees keys up to its own");
+  attention->add_flag("--backward", a.backward, "forward and backward");
+  attention->add_option("--rule", a.rule, "alibi, t5, window, soft-cap or padding")
+      ->check(CLI::IsMember({"alibi", "t5", "window", "soft-cap", "padding"}));
+  attention->add_option("--window", a.window, "keys that --rule window shows")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 24));
+  attention->add_flag("--probe", a.probe, "with the exact weights of 64 rows of one head");
+  common(attention);
+  attention->footer(
+      "Example:\n  qkv bench attention --shape 1x12x4096x64 --dtype bf16 --causal --backward --json");
+  attention->callback([flags] { bench_attention(flags->attention, flags->compute(), flags->json); });
 
   CLI::App* translate = bench->add_subcommand("translate", "translation of a file, model loaded once");
   translate->add_option("-m,--model", flags->model, "model or run directory")->required();

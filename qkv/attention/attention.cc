@@ -257,6 +257,7 @@ struct Call {
                           .d_normalizer = sums_for(p.normalizer->parameter()),
                           .d_edits = {}};
     for (const Edit* edit : p.edits) g.d_edits.push_back(sums_for(edit->parameter()));
+    for (const Edit* edit : p.edits) edit->begin_backward();
     if (is_reference(p, options.path))
       paths::reference_backward(p, g);
     else
@@ -270,6 +271,7 @@ struct Call {
       if (d_relative_q.defined()) relative->queries.add_grad(d_relative_q);
       relative->rows.add_grad(rows_gradient(p, d_relative_rows, relative->rows.value().shape()));
     }
+    for (const Edit* edit : p.edits) edit->end_backward();
     const auto add = [&](const ParameterPtr& parameter, const paths::HeadSums<A>& partial) {
       if (!parameter || !parameter->trainable()) return;
       A* sum = parameter->grad().template data<A>();
@@ -320,7 +322,7 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
   bool trains_numbers = trains(call->pairing.v) || trains(normalizer_of(options).parameter());
   for (const RulePtr& rule : options.rules)
     if (const auto* edit = dynamic_cast<const Edit*>(rule.get()))
-      trains_numbers = trains_numbers || trains(edit->parameter());
+      trains_numbers = trains_numbers || trains(edit->parameter()) || !edit->passes_gradients();
   if (options.relative_keys)
     trains_numbers =
         trains_numbers || options.relative_keys->rows.requires_grad() ||
@@ -340,6 +342,9 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
   });
 
   std::vector<Var> inputs{call->q, call->k, call->v};
+  for (const RulePtr& rule : options.rules)
+    if (const auto* edit = dynamic_cast<const Edit*>(rule.get()))
+      for (const Var& x : edit->inputs()) inputs.push_back(x);
   if (options.relative_keys) inputs.push_back(options.relative_keys->rows);
   if (options.relative_keys && options.relative_keys->queries.defined())
     inputs.push_back(options.relative_keys->queries);

@@ -11,8 +11,10 @@
 #include <limits>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "qkv/autograd/parameter.h"
+#include "qkv/autograd/var.h"
 #include "qkv/kernels/attention.h"
 
 namespace qkv {
@@ -88,6 +90,11 @@ class Edit : public Rule {
                         double* /*gradient*/) const noexcept {}
   /// Trainable numbers, [n_heads, size], or null.
   virtual ParameterPtr parameter() const { return nullptr; }
+  /// What it reads from the tape. It passes their gradients on itself, in end_backward(): that and
+  /// begin_backward() are called around the tiles of a backward pass.
+  virtual std::vector<Var> inputs() const { return {}; }
+  virtual void begin_backward() const {}
+  virtual void end_backward() const {}
 };
 
 using EditPtr = std::shared_ptr<const Edit>;

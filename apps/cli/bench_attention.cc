@@ -1,0 +1,82 @@
+#include "apps/cli/bench_attention.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include "apps/cli/bench_timing.h"
+#include "qkv/attention/attention.h"
+#include "qkv/autograd/gradcheck.h"
+
+namespace qkv::cli {
+namespace {
+
+// 64 rows of one head, from the middle on.
+Probe some_rows(int64_t length) {
+  Probe probe{.sites = {}, .layers = {}, .heads = {0}, .sequences = {0}, .positions = {}, .rows = {}};
+  for (int64_t i = 0; i < std::min<int64_t>(64, length); ++i)
+    probe.positions.push_back((length / 2 + i) % length);
+  return probe;
+}
+
+}  // namespace
+
+void bench_attention(const BenchAttention& b, DType dtype, bool json) {
+  int64_t batch = 0, heads = 0, length = 0, d = 0;
+  char rest = 0;
+  QKV_CHECK(std::sscanf(b.shape.c_str(), "%ldx%ldx%ldx%ld%c", &batch, &heads, &length, &d, &rest) == 4 &&
+                batch > 0 && heads > 0 && length > 0 && d > 0 && batch < (1 << 20) && heads < (1 << 16) &&
+                length < (1 << 24) && d < (1 << 16) && batch * heads * length * d < (int64_t{1} << 33),
+            kValue, "bench attention: shape '{}' is not BATCHxHEADSxLENGTHxWIDTH, as 1x12x4096x64", b.shape);
+  const int64_t q_len = b.q_len > 0 ? b.q_len : length, kv_heads = b.n_kv_heads > 0 ? b.n_kv_heads : heads;
+  QKV_CHECK(q_len <= length, kValue, "bench attention: --q-len {} is more than the length {}", q_len, length);
+  ParameterSet set(1);
+  AttentionOptions options{.heads = {.n_heads = heads, .n_kv_heads = kv_heads, .d_k = d}};
+  if (b.causal) options.rules.push_back(causal());
+  if (b.rule == "alibi") options.rules.push_back(alibi(heads));
+  if (b.rule == "t5")
+    options.rules.push_back(t5_bias(set, "t5", options.heads, {.bidirectional = !b.causal}));
+  if (b.rule == "window") options.rules.push_back(sliding_window(b.window));
+  if (b.rule == "soft-cap") options.rules.push_back(soft_cap(30));
+  if (b.rule == "padding")
+    options.rules.push_back(
+        key_limit(std::vector<int64_t>(static_cast<size_t>(batch), length - length / 64)));
+
+  // The last q_len positions of each sequence ask.
+  const std::vector<int64_t> asked(static_cast<size_t>(batch), q_len),
+      past(static_cast<size_t>(batch), length - q_len), lengths(static_cast<size_t>(batch), length);
+  const Segments queries(asked, past), keys(lengths);
+  const Var q(random_tensor({batch * q_len, heads * d}, 1, dtype), b.backward),
+      k(random_tensor({batch * length, kv_heads * d}, 2, dtype), b.backward),
+      v(random_tensor({batch * length, kv_heads * d}, 3, dtype), b.backward);
+  const Tensor gradient = random_tensor(q.value().shape(), 4, dtype);
+  const double base = peak_rss_mb();
+
+  const Timing timing = timed([&] {
+    Probe probe = some_rows(length);
+    options.probe = b.probe ? &probe : nullptr;
+    if (!b.backward) {
+      const NoGrad off;
+      (void)attention(q, k, v, queries, keys, options);
+      return;
+    }
+    for (const Var* x : {&q, &k, &v}) x->set_grad({});
+    backward(attention(q, k, v, queries, keys, options), gradient);
+  });
+  const double flop = 4.0 * static_cast<double>(batch * heads * q_len) * static_cast<double>(length * d) *
+                      (b.backward ? 3 : 1);
+  const std::string name =
+      fmt::format("attn {} B{} H{}{} {}S{} D{} {}{}{}{}", b.backward ? "fwdbwd" : "fwd", batch, heads,
+                  kv_heads == heads ? "" : fmt::format("/{}", kv_heads),
+                  q_len == length ? "" : fmt::format("Q{} ", q_len), length, d, qkv::name(dtype),
+                  b.causal ? " causal" : "", b.rule.empty() ? "" : " " + b.rule, b.probe ? " probe" : "");
+  const double read = static_cast<double>((k.value().n_bytes() + v.value().n_bytes())) / timing.med_s / 1e9;
+  io::Json more = {{"base_rss_mb", std::round(base)}, {"above_mb", std::round(peak_rss_mb() - base)}};
+  if (q_len < 16) more["gb_s_med"] = std::round(read * 100) / 100;
+  print_case(name, timing, flop / 1e9, "gflops", more, json);
+}
+
+}  // namespace qkv::cli
