@@ -68,8 +68,9 @@ void TrainSettings::describe(Settings& s) {
   s.add("model", "positions", positions, "sinusoidal or learned");
   s.add("model", "max_len", model.max_len, "most tokens of a sentence");
   s.add("model", "tie_output", model.tie_output, "output layer = target embedding");
-  s.add("model", "attention", attention,
-        "how the decoder looks at the source: scaled_dot, dot, general, additive, mlp, none");
+  s.add(
+      "model", "attention", attention,
+      "how the decoder looks at the source: scaled_dot, dot, cosine, qk_norm, general, additive, mlp, none");
   s.add("model", "encoder_attention", encoder_attention, "score of the encoder's self-attention");
   s.add("model", "decoder_attention", decoder_attention, "score of the decoder's self-attention");
   s.add("model", "dropout", model.dropout, "on embeddings and sub-layers' outputs");
