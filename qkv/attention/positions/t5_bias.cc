@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "qkv/attention/edits.h"
 #include "qkv/attention/positions/distance_bias.h"
@@ -14,21 +15,29 @@ namespace {
 
 class T5Bias final : public DistanceBias<T5Bias> {
  public:
-  T5Bias(ParameterPtr weight, const T5Buckets& buckets) : weight_(std::move(weight)), buckets_(buckets) {}
+  T5Bias(ParameterPtr weight, const T5Buckets& buckets)
+      : weight_(std::move(weight)), far_(buckets.max_distance) {
+    for (int64_t d = -far_; d <= far_; ++d) bucket_.push_back(t5_bucket(d, buckets));
+  }
   bool passes_gradients() const override { return false; }
   ParameterPtr parameter() const override { return weight_; }
   template <class A>
   A bias(int64_t head, int64_t distance) const noexcept {
-    return weight_->value().data<A>()[head * buckets_.n_buckets + t5_bucket(distance, buckets_)];
+    return weight_->value().data<A>()[head * weight_->value().size(1) + bucket(distance)];
   }
   template <class A>
   void add(int64_t distance, A db, A* gradient) const noexcept {
-    gradient[t5_bucket(distance, buckets_)] += db;
+    gradient[bucket(distance)] += db;
   }
 
  private:
-  ParameterPtr weight_;  // [n_heads, n_buckets]
-  T5Buckets buckets_;
+  int64_t bucket(int64_t distance) const noexcept {
+    return bucket_[static_cast<size_t>(std::clamp(distance, -far_, far_) + far_)];
+  }
+
+  ParameterPtr weight_;          // [n_heads, n_buckets]
+  int64_t far_;                  // from here on all distances share a bucket
+  std::vector<int64_t> bucket_;  // of distances -far_ .. far_: a logarithm each would cost a fifth of a tile
 };
 
 }  // namespace
