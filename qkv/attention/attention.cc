@@ -368,9 +368,9 @@ Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<cons
   const Tensor prepared = with_adjacent_columns(score.prepare_queries(Var(q), heads).value());
   const Tensor out = Tensor::empty({q.size(0), heads.n_heads * heads.value_width()}, dtype);
   const bool asked = probed(options);
-  // Without rules a row's place says nothing, so the rows of neighbours with the same keys are as good as one
-  // sequence's.
-  const bool merge = options.rules.empty() && !asked;
+  // Without rules and relative keys a row's place says nothing, so the rows of neighbours with the same keys
+  // are as good as one sequence's.
+  const bool merge = options.rules.empty() && !options.relative_keys && !asked;
 
   kernels::visit_dtype(dtype, [&]<class T>(T) {
     using A = accumulator_t<T>;

@@ -161,6 +161,28 @@ TEST(TransformerXlPositions, AreThePapersFourTerms) {
   EXPECT_EQ(gradcheck(f, {q, k, v}, set.all()), "");
 }
 
+// Beams that share their keys stand at positions of their own all the same.
+TEST(RelativeKeys, KeepPositionsApartWhereSequencesShareACache) {
+  const HeadSizes heads{.n_heads = 2, .d_k = 4};
+  const Inputs in =
+      random_inputs({.heads = heads, .q_lengths = {1, 1, 1}, .kv_lengths = {9, 0, 0}}, DType::kF32);
+  const AttentionOptions options{.heads = heads,
+                                 .relative_keys = rows_of(random_tensor({31, 4}, 4, DType::kF32), 15)};
+  const KeyValueSpan span{.k = in.k.data<float>(),
+                          .v = in.v.data<float>(),
+                          .kv_len = 9,
+                          .k_row_stride = in.k.stride(0),
+                          .v_row_stride = in.v.stride(0)};
+  const std::vector<KeyValueSpan> shared{span, span, span}, alone{span};
+  const Tensor together =
+      attention_cached(in.q, Segments({1, 1, 1}, {8, 8, 3}), shared, DType::kF32, options);
+  const int64_t past[] = {8, 8, 3};
+  for (int64_t b = 0; b < 3; ++b)
+    expect_equal_bits(
+        attention_cached(in.q.rows(b, b + 1), Segments({1}, {past[b]}), alone, DType::kF32, options),
+        together.rows(b, b + 1), "sequence " + std::to_string(b));
+}
+
 TEST(RelativeKeys, OfSizesThatDoNotFitAreRefused) {
   const HeadSizes heads{.n_heads = 2, .d_k = 4};
   const Inputs in = random_inputs({.heads = heads, .q_lengths = {3}, .kv_lengths = {}}, DType::kF32);

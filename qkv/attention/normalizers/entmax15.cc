@@ -4,11 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <limits>
 #include <vector>
 
 #include "qkv/attention/normalizers/normalizer_for.h"
+#include "qkv/attention/normalizers/sparse_row.h"
 
 namespace qkv {
 namespace {
@@ -19,26 +18,17 @@ class Entmax15 final : public NormalizerFor<Entmax15> {
 
   template <class A>
   A row(int64_t /*head*/, int64_t n, A* s) const {
-    const A max = n > 0 ? *std::max_element(s, s + n) : A(0);
-    if (max == -std::numeric_limits<A>::infinity()) {
-      std::fill(s, s + n, A(0));
-      return 0;
-    }
-    if (std::any_of(s, s + n, [](A x) { return std::isnan(x); })) {
-      std::fill(s, s + n, std::numeric_limits<A>::quiet_NaN());
-      return 0;
-    }
-    std::vector<A> sorted;
-    for (int64_t j = 0; j < n; ++j)
-      if (s[j] > max - 2) sorted.push_back((s[j] - max) / 2);  // a smaller one has weight 0 in any case
-    std::sort(sorted.begin(), sorted.end(), std::greater<>());
+    A max = 0;
+    const std::vector<A> near = scores_near_the_largest(n, s, A(2), max);
+    if (near.empty()) return 0;
     A sum = 0, squares = 0, tau = -1;
-    for (size_t i = 0; i < sorted.size(); ++i) {
+    for (size_t i = 0; i < near.size(); ++i) {
       const A k = static_cast<A>(i + 1);
-      sum += sorted[i], squares += sorted[i] * sorted[i];
+      const A x = near[i] / 2;
+      sum += x, squares += x * x;
       const A mean = sum / k, left = 1 / k - (squares / k - mean * mean);
       const A candidate = mean - std::sqrt(std::max(left, A(0)));
-      if (candidate > sorted[i]) break;
+      if (candidate > x) break;
       tau = candidate;
     }
     for (int64_t j = 0; j < n; ++j) {

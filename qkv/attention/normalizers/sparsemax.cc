@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <limits>
 #include <vector>
 
 #include "qkv/attention/normalizers/normalizer_for.h"
+#include "qkv/attention/normalizers/sparse_row.h"
 
 namespace qkv {
 namespace {
@@ -17,24 +16,14 @@ class Sparsemax final : public NormalizerFor<Sparsemax> {
 
   template <class A>
   A row(int64_t /*head*/, int64_t n, A* s) const {
-    const A max = n > 0 ? *std::max_element(s, s + n) : A(0);
-    if (max == -std::numeric_limits<A>::infinity()) {
-      std::fill(s, s + n, A(0));
-      return 0;
-    }
-    if (std::any_of(s, s + n, [](A x) { return std::isnan(x); })) {
-      std::fill(s, s + n, std::numeric_limits<A>::quiet_NaN());
-      return 0;
-    }
-    std::vector<A> sorted;
-    for (int64_t j = 0; j < n; ++j)
-      if (s[j] > max - 1) sorted.push_back(s[j] - max);  // a smaller one has weight 0 in any case
-    std::sort(sorted.begin(), sorted.end(), std::greater<>());
+    A max = 0;
+    const std::vector<A> near = scores_near_the_largest(n, s, A(1), max);
+    if (near.empty()) return 0;
     A sum = 0, tau = 0;
-    for (size_t k = 0; k < sorted.size(); ++k) {
-      sum += sorted[k];
+    for (size_t k = 0; k < near.size(); ++k) {
+      sum += near[k];
       const A candidate = (sum - 1) / static_cast<A>(k + 1);
-      if (sorted[k] <= candidate) break;
+      if (near[k] <= candidate) break;
       tau = candidate;
     }
     for (int64_t j = 0; j < n; ++j) s[j] = std::max(s[j] - max - tau, A(0));
