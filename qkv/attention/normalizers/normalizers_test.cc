@@ -73,6 +73,9 @@ TEST(Normalizers, LetNanStayNan) {
   for (const NormalizerPtr& n : all) {
     const std::vector<double> w = weights(n, {1, std::nan(""), 0});
     EXPECT_TRUE(std::isnan(w[1])) << n->name();
+    if (n->name() != "sigmoid") {  // the share of an infinite score is not a number
+      EXPECT_TRUE(std::isnan(weights(n, {1, kInf, 0})[1])) << n->name();
+    }
   }
 }
 

@@ -13,12 +13,13 @@ namespace qkv {
 
 /// The scores of s [n] above max - reach, less max, in descending order: a lower one has weight 0 in any
 /// case. Nothing comes back where the weights are plain already, and s holds them: zeros where every key is
-/// hidden, NaN where a score is.
+/// hidden, NaN where a score is, or is infinite.
 template <class A>
 std::vector<A> scores_near_the_largest(int64_t n, A* s, A reach, A& max) {
   max = n > 0 ? *std::max_element(s, s + n) : A(0);
   const bool hidden = max == -std::numeric_limits<A>::infinity(),
-             bad = std::any_of(s, s + n, [](A x) { return std::isnan(x); });
+             bad = std::any_of(s, s + n,
+                               [](A x) { return std::isnan(x) || x == std::numeric_limits<A>::infinity(); });
   if (hidden || bad) {
     std::fill(s, s + n, bad ? std::numeric_limits<A>::quiet_NaN() : A(0));
     return {};
