@@ -31,6 +31,9 @@ expect 1 'QKV_THREADS: "abc" is not a number' env QKV_THREADS=abc "$qkv" doctor
 expect 0 "" "$qkv" translate -h
 expect 2 "'abc' is not a whole number" train --pairs "$T" --max-steps abc
 expect 2 "did you mean scaled_dot" train --pairs "$T" --attention scaled_dto
+expect 2 "did you mean rope" train --pairs "$T" --positions roep
+expect 2 "write window:N" train --pairs "$T" --encoder-attention "rope + window"
+expect 2 "window in cross-attention" train --pairs "$T" --attention "dot + window:3"
 printf '[training]\nlearning_rat = 1\n' > "$dir/bad.toml"
 expect 1 "no setting is called training.learning_rat" train --config "$dir/bad.toml"
 printf '[training\n' > "$dir/bad.toml"

@@ -22,6 +22,14 @@ head -10 "$root/tests/data/train.tsv" > "$dir/ten"
   --validate-every 50 --save-every 50 --average 0 --quiet
 cut -f2 "$dir/ten" > "$dir/ten_ref"
 cut -f1 "$dir/ten" | "$qkv" translate --model "$dir/ten_run" | cmp - "$dir/ten_ref" || fail "ten sentences were not learned by heart"
+# So do other kinds of attention; positions then enter there alone.
+n=0
+for kind in 'rope|qk_norm + sink' 't5|dot + soft_cap:20' 'transformer_xl|scaled_dot'; do
+  "$qkv" train translate --pairs "$dir/ten" --valid-pairs "$dir/ten" --out "$dir/kind$((++n))" --vocab-size 300 --encoder-layers 1 \
+    --decoder-layers 1 --d-model 64 --d-ff 128 --n-heads 4 --dropout 0 --lr 0.003 --warmup 50 --max-epochs 0 --max-steps 200 \
+    --validate-every 200 --save-every 200 --average 0 --quiet --positions "${kind%|*}" --encoder-attention "${kind#*|}" --decoder-attention "${kind#*|}"
+  cut -f1 "$dir/ten" | "$qkv" translate --beam 1 --model "$dir/kind$n" | cmp - "$dir/ten_ref" || fail "ten sentences were not learned by heart by $kind"
+done
 
 # Output line n belongs to input line n, empty lines stay empty.
 printf 'I know.\n\nWho are you?\r\n' > "$dir/in"

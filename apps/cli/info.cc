@@ -45,7 +45,7 @@ void run(const std::string& given, bool json, bool tensors) {
   }
   print("{}\n", dir);
   print("  encoder-decoder Transformer, {}-norm, {} positions (model_type {})\n", c.pre_norm ? "pre" : "post",
-        c.learned_positions ? "learned" : "sinusoidal", public_model_type(c));
+        c.positions == "none" ? "no added" : c.positions, public_model_type(c));
   print("  {} + {} layers, d_model {}, {} heads of d_k {} and d_v {}, d_ff {}, {}\n", c.encoder_layers,
         c.decoder_layers, c.d_model, c.n_heads, c.key_width(), c.value_width(), c.d_ff,
         activation_name(c.activation));

@@ -1,11 +1,6 @@
 #include "apps/cli/train_settings.h"
 
-#include <fmt/ranges.h>
-
-#include <algorithm>
-
-#include "qkv/attention/scores.h"
-#include "qkv/base/nearest.h"
+#include "qkv/attention/variant.h"
 #include "qkv/nn/activation.h"
 
 namespace qkv::cli {
@@ -16,17 +11,8 @@ bool one_of(const char* setting, const std::string& value, const char* yes, cons
   return value == yes;
 }
 
-// The word users know for "cannot look at the source positions" is none; attention calls the score uniform.
-std::string score_name(const std::string& word) { return word == "none" ? "uniform" : word; }
-
-void check_word(const char* setting, const std::string& word) {
-  std::vector<std::string> words(score_names().begin(), score_names().end());
-  std::replace(words.begin(), words.end(), std::string("uniform"), std::string("none"));
-  if (word == "uniform" || std::find(words.begin(), words.end(), word) != words.end()) return;
-  const std::string hint = nearest(word, words);
-  throw_error(ErrorCode::kValue, "{}: no score is called '{}'{}; there are {}", setting, word,
-              hint.empty() ? "" : "; did you mean " + hint + "?", fmt::join(words, ", "));
-}
+// The word users know for "cannot look at the source" is none; attention calls that score uniform.
+std::string source_attention(const std::string& words) { return words == "none" ? "uniform" : words; }
 
 }  // namespace
 
@@ -65,14 +51,17 @@ void TrainSettings::describe(Settings& s) {
   s.add("model", "d_v", model.d_v, "width of a head's values; 0: d_model / n_heads");
   s.add("model", "activation", activation, "relu, gelu, gelu_new, swish, tanh");
   s.add("model", "norm", norm, "post: norm(x + f(x)), the paper's; pre: x + f(norm(x))");
-  s.add("model", "positions", positions, "sinusoidal or learned");
+  s.add("model", "positions", positions,
+        "added to embeddings: sinusoidal, learned, none; or in self-attention: rope, alibi, t5, shaw, "
+        "transformer_xl");
   s.add("model", "max_len", model.max_len, "most tokens of a sentence");
   s.add("model", "tie_output", model.tie_output, "output layer = target embedding");
-  s.add(
-      "model", "attention", attention,
-      "how the decoder looks at the source: scaled_dot, dot, cosine, qk_norm, general, additive, mlp, none");
-  s.add("model", "encoder_attention", encoder_attention, "score of the encoder's self-attention");
-  s.add("model", "decoder_attention", decoder_attention, "score of the decoder's self-attention");
+  s.add("model", "attention", attention,
+        "how the decoder looks at the source, in words (docs/variants.md): scaled_dot, dot, cosine, qk_norm, "
+        "general, additive, mlp, with + soft_cap:30, + entmax15, ...; none: not at all");
+  s.add("model", "encoder_attention", encoder_attention,
+        "the encoder's self-attention in words, say 'qk_norm + rope + window:64'");
+  s.add("model", "decoder_attention", decoder_attention, "the decoder's self-attention in words");
   s.add("model", "dropout", model.dropout, "on embeddings and sub-layers' outputs");
   s.add("model", "attention_dropout", model.attention_dropout, "on attention weights");
   s.add("model", "activation_dropout", model.activation_dropout, "inside the feed-forward networks");
@@ -119,14 +108,16 @@ void TrainSettings::describe(Settings& s) {
 void TrainSettings::resolve() {
   model.activation = activation_from_name(activation);
   model.pre_norm = one_of("norm", norm, "pre", "post");
-  model.learned_positions = one_of("positions", positions, "learned", "sinusoidal");
-  for (auto [setting, word] : {std::pair{"attention", attention},
-                               {"encoder_attention", encoder_attention},
-                               {"decoder_attention", decoder_attention}})
-    check_word(setting, word);
-  model.cross_attention = score_name(attention);
-  model.encoder_attention = score_name(encoder_attention);
-  model.decoder_attention = score_name(decoder_attention);
+  model.cross_attention = source_attention(attention);
+  model.encoder_attention = encoder_attention;
+  model.decoder_attention = decoder_attention;
+  model.positions = positions;
+  if (positions != "sinusoidal" && positions != "learned" && positions != "none") {
+    QKV_CHECK(has_positions(positions), kValue, "positions: '{}' says nothing about positions", positions);
+    model.positions = "none";
+    model.encoder_attention += " + " + positions;
+    model.decoder_attention += " + " + positions;
+  }
   train.seed = static_cast<uint64_t>(seed);
   task.batches.seed = train.seed;
   train.schedule.kind = schedule_from_name(schedule);

@@ -1,5 +1,10 @@
 #include "qkv/attention/multi_head.h"
 
+#include <algorithm>
+
+#include "qkv/attention/masks.h"
+#include "qkv/attention/scores.h"
+
 namespace qkv {
 namespace {
 
@@ -17,38 +22,60 @@ MultiHeadAttention::MultiHeadAttention(ParameterSet& set, const std::string& nam
       wk_(set, name + ".k_proj", c.d_model, c.n_kv_heads * c.d_k, kStackedGain),
       wv_(set, name + ".v_proj", c.d_model, c.n_kv_heads * c.d_v, kStackedGain),
       wo_(set, name + ".out_proj", c.n_heads * c.d_v, c.d_model),
-      score_(make_score(c.score, set, name + ".score", heads_)) {}
+      parts_(make_variant(c.attention, {.set = set,
+                                        .prefix = name,
+                                        .heads = heads_,
+                                        .d_model = c.d_model,
+                                        .causal = c.causal,
+                                        .cross = c.cross})) {}
 
-AttentionOptions MultiHeadAttention::options(const std::vector<RulePtr>& rules, Probe* probe) const {
-  return {.heads = heads_,
-          .score = score_,
-          .rules = rules,
-          .probe = probe,
-          .site = config_.site,
-          .layer = config_.layer};
+MultiHeadAttention::Meeting MultiHeadAttention::meet(const Var& x, const Segments& queries,
+                                                     int64_t max_kv_len, const std::vector<RulePtr>& rules,
+                                                     Probe* probe) const {
+  const Var q = parts_.score->prepare_queries(wq_(x), heads_);
+  Meeting m{.q = parts_.positions ? parts_.positions->queries(q, queries) : q,
+            .options = {.heads = heads_,
+                        .score = prepared(parts_.score),
+                        .rules = parts_.rules,
+                        .normalizer = parts_.normalizer,
+                        .probe = probe,
+                        .site = config_.site,
+                        .layer = config_.layer}};
+  if (config_.causal) m.options.rules.push_back(causal());
+  m.options.rules.insert(m.options.rules.end(), rules.begin(), rules.end());
+  if (parts_.positions) parts_.positions->add_to(m.options, q, max_kv_len);
+  return m;
+}
+
+Var MultiHeadAttention::keys_of(const Var& memory, const Segments& keys) const {
+  const Var k = parts_.score->prepare_keys(wk_(memory), heads_);
+  return parts_.positions ? parts_.positions->keys(k, keys) : k;
 }
 
 Var MultiHeadAttention::operator()(Pass& pass, const Var& x, const Segments& queries, const Var& memory,
                                    const Segments& keys, const std::vector<RulePtr>& rules,
                                    Probe* probe) const {
-  AttentionOptions o = options(rules, probe);
+  Meeting m = meet(x, queries, keys.max_length(), rules, probe);
   const RandomKey key = pass.next_key();
   if (const double p = pass.rate(config_.dropout); p > 0)
-    o.dropout = {.key = key, .threshold = kernels::Dropout::threshold_of(p)};
-  return wo_(attention(wq_(x), wk_(memory), wv_(memory), queries, keys, o));
+    m.options.dropout = {.key = key, .threshold = kernels::Dropout::threshold_of(p)};
+  return wo_(attention(m.q, keys_of(memory, keys), wv_(memory), queries, keys, m.options));
 }
 
 void MultiHeadAttention::remember(const Var& memory, const Segments& keys, KvCache& cache) const {
-  cache.append(keys, score_->prepare_keys(wk_(memory), heads_).value(), wv_(memory).value());
+  cache.append(keys, keys_of(memory, keys).value(), wv_(memory).value());
 }
 
 Var MultiHeadAttention::attend(const Var& x, const Segments& queries, const KvCache& cache,
                                const std::vector<RulePtr>& rules, Probe* probe) const {
-  return wo_(Var(attention_cached(wq_(x).value(), queries, cache.spans(), x.dtype(), options(rules, probe))));
+  int64_t max_kv_len = 0;
+  for (int64_t s = 0; s < cache.size(); ++s) max_kv_len = std::max(max_kv_len, cache.length(s));
+  const Meeting m = meet(x, queries, max_kv_len, rules, probe);
+  return wo_(Var(attention_cached(m.q.value(), queries, cache.spans(), x.dtype(), m.options)));
 }
 
 KvCache MultiHeadAttention::make_cache(DType dtype, int64_t n_sequences) const {
-  return KvCache(n_sequences, heads_.kv_heads() * score_->pairing(heads_).width,
+  return KvCache(n_sequences, heads_.kv_heads() * parts_.score->pairing(heads_).width,
                  heads_.kv_heads() * heads_.value_width(), dtype);
 }
 

@@ -6,6 +6,7 @@
 
 #include "qkv/attention/attention.h"
 #include "qkv/attention/kv_cache.h"
+#include "qkv/attention/variant.h"
 #include "qkv/nn/linear.h"
 #include "qkv/nn/pass.h"
 
@@ -14,17 +15,20 @@ namespace qkv {
 struct MultiHeadConfig {
   int64_t d_model = 0;
   int64_t n_heads = 1, n_kv_heads = 1;
-  int64_t d_k = 0, d_v = 0;          // of a head
-  std::string score = "scaled_dot";  // attention/scores.h
-  double dropout = 0;                // of attn_weights
-  std::string site;                  // "encoder", "decoder", "cross": what a probe asks for
+  int64_t d_k = 0, d_v = 0;              // of a head
+  std::string attention = "scaled_dot";  // in words: attention/variant.h
+  bool causal = false;                   // queries see their own position and those before it
+  bool cross = false;                    // queries and keys are of two texts
+  double dropout = 0;                    // of attn_weights
+  std::string site;                      // "encoder", "decoder", "cross": what a probe asks for
   int64_t layer = 0;
 };
 
 /// MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V).
-/// Vaswani et al. 2017, section 3.2.2. Parameters <name>.{q,k,v,out}_proj.{weight,bias} and the score's
-/// <name>.score.*: wq [n_heads * d_k, d_model], wk [n_kv_heads * d_k, d_model], wv [n_kv_heads * d_v,
-/// d_model], wo [d_model, n_heads * d_v].
+/// Vaswani et al. 2017, section 3.2.2. Queries and keys are prepared by the score, then placed by the
+/// positions, then they meet. Parameters <name>.{q,k,v,out}_proj.{weight,bias} and the variant's own: wq
+/// [n_heads * d_k, d_model], wk [n_kv_heads * d_k, d_model], wv [n_kv_heads * d_v, d_model], wo [d_model,
+/// n_heads * d_v].
 class MultiHeadAttention {
  public:
   MultiHeadAttention(ParameterSet& set, const std::string& name, const MultiHeadConfig& config);
@@ -42,12 +46,19 @@ class MultiHeadAttention {
   KvCache make_cache(DType dtype, int64_t n_sequences) const;
 
  private:
-  AttentionOptions options(const std::vector<RulePtr>& rules, Probe* probe) const;
+  // Queries [n_q_tokens, n_heads * d_k] as they meet keys, and how they do.
+  struct Meeting {
+    Var q;
+    AttentionOptions options;
+  };
+  Meeting meet(const Var& x, const Segments& queries, int64_t max_kv_len, const std::vector<RulePtr>& rules,
+               Probe* probe) const;
+  Var keys_of(const Var& memory, const Segments& keys) const;
 
   MultiHeadConfig config_;
   HeadSizes heads_;
   Linear wq_, wk_, wv_, wo_;
-  ScorePtr score_;
+  AttentionParts parts_;
 };
 
 }  // namespace qkv

@@ -14,8 +14,18 @@ namespace {
 
 using Values = std::vector<double>;
 
-MultiHeadConfig config(int64_t n_kv_heads = 2, const std::string& score = "scaled_dot") {
-  return {.d_model = 12, .n_heads = 4, .n_kv_heads = n_kv_heads, .d_k = 5, .d_v = 3, .score = score};
+// Every score, and sentences in which each other word comes up.
+std::vector<std::string> variants() {
+  std::vector<std::string> all(score_names().begin(), score_names().end());
+  all.insert(all.end(),
+             {"qk_norm + rope + sink", "general + learned_alibi + soft_cap:2", "dot + t5:8:20 + sigmoid:-1",
+              "shaw:3 + window:7|global:2", "transformer_xl + temperature:1.5", "alibi + strided:2",
+              "rope:100 + entmax15", "sparsemax"});
+  return all;
+}
+
+MultiHeadConfig config(int64_t n_kv_heads = 2, const std::string& words = "scaled_dot") {
+  return {.d_model = 12, .n_heads = 4, .n_kv_heads = n_kv_heads, .d_k = 6, .d_v = 3, .attention = words};
 }
 
 // A layer whose biases are not zero, as they are when fresh.
@@ -44,8 +54,8 @@ Tensor rows_of(const Tensor& x, const std::vector<int64_t>& which) {
 TEST(MultiHeadAttention, ParametersHaveTheNamesAndShapesOfTheFiles) {
   const Layer layer(config(2));
   const auto shape = [&](const std::string& name) { return layer.set.find("attn." + name)->value().shape(); };
-  EXPECT_EQ(shape("q_proj.weight"), (Shape{4 * 5, 12}));
-  EXPECT_EQ(shape("k_proj.weight"), (Shape{2 * 5, 12}));
+  EXPECT_EQ(shape("q_proj.weight"), (Shape{4 * 6, 12}));
+  EXPECT_EQ(shape("k_proj.weight"), (Shape{2 * 6, 12}));
   EXPECT_EQ(shape("v_proj.weight"), (Shape{2 * 3, 12}));
   EXPECT_EQ(shape("out_proj.weight"), (Shape{12, 4 * 3}));
   EXPECT_EQ(shape("v_proj.bias"), (Shape{2 * 3}));
@@ -132,10 +142,10 @@ TEST(MultiHeadAttention, GroupedHeadsAreFullHeadsThatShareTheirKeysAndValues) {
 // with sequences of different lengths beside each other.
 TEST(MultiHeadAttention, TokenByTokenGivesTheWholeCausalPass) {
   const NoGrad off;
-  for (const std::string_view score : score_names())
+  for (const std::string& words : variants())
     for (int64_t n_kv_heads : {4, 2, 1})
       for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
-        const Layer layer(config(n_kv_heads, std::string(score)), accumulator_dtype(dtype));
+        const Layer layer(config(n_kv_heads, words), accumulator_dtype(dtype));
         const Segments whole({40, 3, 70});
         const Tensor x = random_tensor({whole.n_tokens(), 12}, 1, dtype);
         const Tensor expected = self_attention(layer, x, whole).value();
@@ -152,7 +162,7 @@ TEST(MultiHeadAttention, TokenByTokenGivesTheWholeCausalPass) {
           layer.attention.remember(in, newest, cache);
           EXPECT_EQ(layer.attention.attend(in, newest, cache, {causal()}, nullptr).value().values(),
                     rows_of(expected, rows).values())
-              << score << " " << n_kv_heads << " " << name(dtype) << " after " << past[0];
+              << words << " " << n_kv_heads << " " << name(dtype) << " after " << past[0];
           for (int64_t s = 0; s < 3; ++s) past[s] += piece[s];
         }
         EXPECT_EQ(past, (std::vector<int64_t>{40, 3, 70}));
@@ -199,9 +209,9 @@ TEST(MultiHeadAttention, ACachedMemoryGivesWhatTheMemoryGives) {
 }
 
 TEST(MultiHeadAttention, GradientsOfInputsAndParametersAreRight) {
-  for (const std::string_view score : score_names())
+  for (const std::string& words : variants())
     for (double dropout : {0.0, 0.3}) {
-      MultiHeadConfig c = config(2, std::string(score));
+      MultiHeadConfig c = config(2, words);
       c.d_model = 6;
       c.dropout = dropout;
       const Layer layer(c, DType::kF64);
@@ -213,7 +223,7 @@ TEST(MultiHeadAttention, GradientsOfInputsAndParametersAreRight) {
                     },
                     {random_tensor({5, 6}, 1), random_tensor({6, 6}, 2)}, layer.set.all()),
                 "")
-          << score << " dropout " << dropout;
+          << words << " dropout " << dropout;
       const Segments rows({3, 2});
       EXPECT_EQ(gradcheck(
                     [&](const auto& v) {
@@ -222,7 +232,7 @@ TEST(MultiHeadAttention, GradientsOfInputsAndParametersAreRight) {
                     },
                     {random_tensor({5, 6}, 3)}),
                 "")
-          << "self-attention, " << score << " dropout " << dropout;
+          << "self-attention, " << words << " dropout " << dropout;
     }
 }
 

@@ -1,59 +1,118 @@
-// Scores by name.
+#include "qkv/attention/registry.h"
 
-#include <fmt/ranges.h>
+#include <cmath>
 
-#include <algorithm>
-
+#include "qkv/attention/edits.h"
+#include "qkv/attention/masks.h"
 #include "qkv/attention/scores.h"
-#include "qkv/base/nearest.h"
-#include "qkv/base/quote.h"
 
 namespace qkv {
 namespace {
 
-struct Entry {
-  std::string_view name;
-  ScorePtr (*make)(ParameterSet& set, const std::string& prefix, const HeadSizes& heads);
-};
+using Kind = AttentionWord::Kind;
 
-const Entry kScores[] = {
-    {"scaled_dot", [](ParameterSet&, const std::string&, const HeadSizes&) { return scaled_dot(); }},
-    {"dot", [](ParameterSet&, const std::string&, const HeadSizes&) { return dot(); }},
-    {"cosine", [](ParameterSet& set, const std::string&,
-                  const HeadSizes& heads) { return cosine(heads, set.dtype()); }},
-    {"qk_norm", [](ParameterSet& set, const std::string& prefix,
-                   const HeadSizes& heads) { return qk_norm(set, prefix, heads); }},
-    {"general", general},
-    {"additive", additive},
-    {"mlp", [](ParameterSet& set, const std::string& prefix,
-               const HeadSizes& heads) { return mlp(set, prefix, heads); }},
-    {"uniform", [](ParameterSet&, const std::string&, const HeadSizes&) { return uniform(); }},
-};
+int64_t whole(double x) {
+  QKV_CHECK(x == std::floor(x) && std::abs(x) < 1e15, kValue, "attention: {} is not a whole number", x);
+  return static_cast<int64_t>(x);
+}
+
+std::string score_prefix(const WordUse& use) { return use.at.prefix + ".score"; }
+
+// Looking both ways, a window of n has n - 1 keys on each side of its own.
+void add_window(const WordUse& use) {
+  const int64_t back = whole(use.n[0]);
+  use.parts.rules.push_back(
+      sliding_window({.back = back, .ahead = use.at.causal ? 0 : back - 1, .dilation = whole(use.n[1])}));
+}
+
+void add_global(const WordUse& use) {
+  const int64_t n = whole(use.n[0]);
+  QKV_CHECK(n >= 1 && n <= 65536, kValue, "attention: global:{}; needs 1 to 65536 positions", n);
+  std::vector<int64_t> positions;
+  for (int64_t i = 0; i < n; ++i) positions.push_back(i);
+  use.parts.rules.push_back(global_positions(positions));
+}
+
+void add_t5(const WordUse& use) {
+  use.parts.rules.push_back(t5_bias(
+      use.at.set, use.at.prefix + ".relative_attention_bias", use.at.heads,
+      {.n_buckets = whole(use.n[0]), .max_distance = whole(use.n[1]), .bidirectional = !use.at.causal}));
+}
 
 }  // namespace
 
-const std::vector<std::string_view>& score_names() {
-  static const std::vector<std::string_view> names = [] {
-    std::vector<std::string_view> all;
-    for (const Entry& e : kScores) all.push_back(e.name);
-    return all;
-  }();
-  return names;
-}
+const std::vector<WordEntry>& word_entries() {
+  static const std::vector<WordEntry> entries = {
+      {{Kind::kScore, "scaled_dot", "", "q . k / sqrt(d_k)"},
+       [](const WordUse& u) { u.parts.score = scaled_dot(); }},
+      {{Kind::kScore, "dot", "", "q . k"}, [](const WordUse& u) { u.parts.score = dot(); }},
+      {{Kind::kScore, "cosine", "", "sqrt(d_k) cos(q, k)"},
+       [](const WordUse& u) { u.parts.score = cosine(u.at.heads, u.at.set.dtype()); }},
+      {{Kind::kScore, "qk_norm", "", "scaled_dot of q and k after an RMS norm with gains"},
+       [](const WordUse& u) { u.parts.score = qk_norm(u.at.set, score_prefix(u), u.at.heads); }},
+      {{Kind::kScore, "general", "", "q^T W k"},
+       [](const WordUse& u) { u.parts.score = general(u.at.set, score_prefix(u), u.at.heads); }},
+      {{Kind::kScore, "additive", "", "v . tanh(q + k)"},
+       [](const WordUse& u) { u.parts.score = additive(u.at.set, score_prefix(u), u.at.heads); }},
+      {{Kind::kScore, "mlp", "", "v . tanh(W [q; k] + b)"},
+       [](const WordUse& u) { u.parts.score = mlp(u.at.set, score_prefix(u), u.at.heads); }},
+      {{Kind::kScore, "uniform", "", "0: every visible key weighs the same"},
+       [](const WordUse& u) { u.parts.score = uniform(); }},
 
-void check_score_name(std::string_view name, std::string_view where) {
-  const std::vector<std::string> known(score_names().begin(), score_names().end());
-  if (std::find(known.begin(), known.end(), name) != known.end()) return;
-  const std::string near = nearest(name.substr(0, 64), known);
-  throw_error(ErrorCode::kValue, "{}: no score is called {}{}; there are {}", where, quote(name, 64),
-              near.empty() ? "" : "; did you mean " + near + "?", fmt::join(known, ", "));
-}
+      {{Kind::kPositions, "rope", "[:BASE]", "q and k turned by angles that grow with their places"},
+       [](const WordUse& u) { u.parts.positions = rope_positions(u.at.heads, {.base = u.n[0]}); },
+       0,
+       {10000}},
+      {{Kind::kPositions, "alibi", "", "less by a slope times the distance"},
+       [](const WordUse& u) { u.parts.rules.push_back(alibi(u.at.heads.n_heads)); }},
+      {{Kind::kPositions, "learned_alibi", "", "the same, with slopes that train"},
+       [](const WordUse& u) { u.parts.rules.push_back(learned_alibi(u.at.set, u.at.prefix, u.at.heads)); }},
+      {{Kind::kPositions, "t5", "[:BUCKETS[:MAX_DISTANCE]]", "a learnt bias for each bucket of distances"},
+       add_t5,
+       0,
+       {32, 128}},
+      {{Kind::kPositions, "shaw", "[:MAX_DISTANCE]", "learnt vectors of distances, met by q as keys are"},
+       [](const WordUse& u) {
+         u.parts.positions = shaw_positions(u.at.set, u.at.prefix, u.at.heads, whole(u.n[0]));
+       },
+       0,
+       {16}},
+      {{Kind::kPositions, "transformer_xl", "", "projected sinusoids of distances, met by q as keys are"},
+       [](const WordUse& u) {
+         u.parts.positions = transformer_xl_positions(u.at.set, u.at.prefix, u.at.heads, u.at.d_model);
+       }},
 
-ScorePtr make_score(std::string_view name, ParameterSet& set, const std::string& prefix,
-                    const HeadSizes& heads) {
-  check_score_name(name, "attention");
-  return std::find_if(std::begin(kScores), std::end(kScores), [&](const Entry& e) { return e.name == name; })
-      ->make(set, prefix, heads);
+      {{Kind::kMask, "window", ":N[:DILATION]",
+        "the N nearest keys, looking back (and ahead, in an encoder)"},
+       add_window,
+       1,
+       {1}},
+      {{Kind::kMask, "strided", ":N", "every Nth key"},
+       [](const WordUse& u) { u.parts.rules.push_back(strided(whole(u.n[0]))); },
+       1},
+      {{Kind::kMask, "global", ":N", "the first N positions see all and are seen by all"}, add_global, 1},
+
+      {{Kind::kCap, "soft_cap", ":CAP", "cap tanh(score / cap)"},
+       [](const WordUse& u) { u.parts.rules.push_back(soft_cap(u.n[0])); },
+       1},
+      {{Kind::kCap, "temperature", ":T", "score / T"},
+       [](const WordUse& u) { u.parts.rules.push_back(temperature(u.n[0])); },
+       1},
+
+      {{Kind::kNormalizer, "softmax", "", "exp(s), adding up to 1"},
+       [](const WordUse& u) { u.parts.normalizer = softmax_normalizer(); }},
+      {{Kind::kNormalizer, "sink", "", "softmax with one more score, learnt, that takes its share"},
+       [](const WordUse& u) { u.parts.normalizer = softmax_with_sink(u.at.set, u.at.prefix, u.at.heads); }},
+      {{Kind::kNormalizer, "sparsemax", "", "exact zeros; the nearest point of the simplex"},
+       [](const WordUse& u) { u.parts.normalizer = sparsemax(); }},
+      {{Kind::kNormalizer, "entmax15", "", "between softmax and sparsemax"},
+       [](const WordUse& u) { u.parts.normalizer = entmax15(); }},
+      {{Kind::kNormalizer, "sigmoid", "[:SHIFT]", "1 / (1 + exp(-(s + SHIFT))): keys do not compete"},
+       [](const WordUse& u) { u.parts.normalizer = sigmoid(u.n[0]); },
+       0,
+       {0}},
+  };
+  return entries;
 }
 
 }  // namespace qkv

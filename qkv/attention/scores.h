@@ -38,15 +38,15 @@ ScorePtr mlp(ParameterSet& set, const std::string& prefix, const HeadSizes& head
 ScorePtr cosine(const HeadSizes& heads, DType parameters = DType::kF32, double scale = 0);
 /// `score` (null: scaled_dot()) of RMS-normalised queries and keys, each head by itself. Henry et al. 2020,
 /// arXiv:2010.04245; with RMS norm and gains as in Qwen 3 and Gemma 3 (2025). Gains q_norm.weight and
-/// k_norm.weight [d_k], from 1. In a model with rotary positions the norm comes first, so that it stands
-/// before Rope: then call it there.
+/// k_norm.weight [d_k], from 1.
 ScorePtr qk_norm(ParameterSet& set, const std::string& prefix, const HeadSizes& heads,
                  ScorePtr score = nullptr, double eps = 1e-6);
 
-/// Error kValue, beginning with `where`, when no score has this name; it says which is nearest.
-void check_score_name(std::string_view name, std::string_view where);
-/// By name: dot, scaled_dot, cosine, qk_norm (of scaled_dot), uniform, general, additive, mlp. Error kValue
-/// for another name.
+/// The pairing alone, for queries and keys that `score` has prepared already: for what comes between the two,
+/// positions first of all.
+ScorePtr prepared(ScorePtr score);
+
+/// By its word (variant.h), with parameters <prefix>.score.*. Error kValue for another name.
 ScorePtr make_score(std::string_view name, ParameterSet& set, const std::string& prefix,
                     const HeadSizes& heads);
 const std::vector<std::string_view>& score_names();

@@ -1,6 +1,7 @@
 #include "qkv/models/gpt2.h"
 
 #include "qkv/autograd/ops/embedding.h"
+#include "qkv/nn/positions.h"
 
 namespace qkv {
 
@@ -13,7 +14,8 @@ Gpt2Block::Gpt2Block(ParameterSet& set, const std::string& name, const Gpt2Confi
                   .n_kv_heads = c.n_heads,
                   .d_k = c.d_model / c.n_heads,
                   .d_v = c.d_model / c.n_heads,
-                  .score = "scaled_dot",
+                  .attention = c.attention,
+                  .causal = true,
                   .dropout = c.dropout,
                   .site = "decoder",
                   .layer = layer}),
@@ -23,8 +25,8 @@ Gpt2Block::Gpt2Block(ParameterSet& set, const std::string& name, const Gpt2Confi
 // "Layer normalization was moved to the input of each sub-block."
 Var Gpt2Block::operator()(Pass& pass, const Var& x, const Segments& text, Probe* probe) const {
   const Var y = norm1_(x);
-  const Var h = add_dropout(x, attention_(pass, y, text, y, text, {causal()}, probe), pass.rate(dropout_),
-                            pass.next_key());
+  const Var h =
+      add_dropout(x, attention_(pass, y, text, y, text, {}, probe), pass.rate(dropout_), pass.next_key());
   return add_dropout(h, feed_forward_(pass, norm2_(h)), pass.rate(dropout_), pass.next_key());
 }
 
@@ -33,7 +35,7 @@ Gpt2::Gpt2(const Gpt2Config& config, ParameterStart start, DType dtype)
   QKV_CHECK(config.d_model % config.n_heads == 0, kValue, "gpt2: n_heads ({}) does not divide d_model ({})",
             config.n_heads, config.d_model);
   tokens_ = set_.normal("wte.weight", {config.vocab_size, config.d_model}, 0.02);
-  positions_ = set_.normal("wpe.weight", {config.max_len, config.d_model}, 0.01);
+  positions_ = position_table(config.positions, set_, "wpe.weight", config.max_len, config.d_model, 0.01);
   for (int64_t i = 0; i < config.n_layers; ++i) blocks_.emplace_back(set_, fmt::format("h.{}", i), config, i);
   norm_.emplace(
       set_, "ln_f",

@@ -19,6 +19,8 @@ struct Gpt2Config {
   int64_t d_model = 768, n_layers = 12, n_heads = 12, d_ff = 3072;
   Activation activation = Activation::kGeluTanh;
   double dropout = 0.1;
+  std::string positions = "learned";     // added to the embeddings: nn/positions.h
+  std::string attention = "scaled_dot";  // in words: attention/variant.h
 };
 
 class Gpt2Block {
@@ -48,7 +50,7 @@ class Gpt2 {
  private:
   Gpt2Config config_;
   ParameterSet set_;
-  ParameterPtr tokens_, positions_;
+  ParameterPtr tokens_, positions_;  // positions_ null: none are added
   std::vector<Gpt2Block> blocks_;
   std::optional<LayerNorm> norm_;
 };

@@ -2,21 +2,22 @@
 
 #include <cmath>
 
-#include "qkv/attention/masks.h"
 #include "qkv/autograd/ops/embedding.h"
 #include "qkv/nn/positions.h"
 
 namespace qkv {
 namespace {
 
-MultiHeadConfig attention_config(const TransformerConfig& c, const std::string& score,
+MultiHeadConfig attention_config(const TransformerConfig& c, const std::string& attention,
                                  const std::string& site, int64_t layer) {
   return {.d_model = c.d_model,
           .n_heads = c.n_heads,
           .n_kv_heads = c.kv_heads(),
           .d_k = c.key_width(),
           .d_v = c.value_width(),
-          .score = score,
+          .attention = attention,
+          .causal = site == "decoder",
+          .cross = site == "cross",
           .dropout = c.attention_dropout,
           .site = site,
           .layer = layer};
@@ -57,7 +58,7 @@ DecoderLayer::DecoderLayer(ParameterSet& set, const std::string& name, const Tra
 Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, const Var& memory,
                              const Segments& source, Probe* probe) const {
   const Var h = self_attention_residual_(
-      pass, x, [&](const Var& y) { return self_attention_(pass, y, target, y, target, {causal()}, probe); });
+      pass, x, [&](const Var& y) { return self_attention_(pass, y, target, y, target, {}, probe); });
   const Var g = cross_attention_residual_(
       pass, h, [&](const Var& y) { return cross_attention_(pass, y, target, memory, source, {}, probe); });
   return feed_forward_residual_(pass, g, [&](const Var& y) { return feed_forward_(pass, y); });
@@ -68,7 +69,7 @@ Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, c
                              DecoderLayerState& state, Probe* probe) const {
   const Var h = self_attention_residual_(pass, x, [&](const Var& y) {
     self_attention_.remember(y, target, state.target);
-    return self_attention_.attend(y, target, state.target, {causal()}, probe);
+    return self_attention_.attend(y, target, state.target, {}, probe);
   });
   const Var g = cross_attention_residual_(pass, h, [&](const Var& y) {
     return cross_attention_.attend(y, by_sentence, state.source, {}, probe);
@@ -116,19 +117,16 @@ Transformer::Transformer(const TransformerConfig& config, ParameterStart start, 
 }
 
 void Transformer::make_positions() {
-  if (config_.learned_positions) {
-    const Shape shape = {config_.max_len, config_.d_model};
-    source_positions_ = set_.normal("model.encoder.embed_positions.weight", shape, 0.02);
-    target_positions_ = set_.normal("model.decoder.embed_positions.weight", shape, 0.02);
-  } else {
-    // Sinusoids are computed, not trained and not saved: they stay outside the set.
-    source_positions_ = target_positions_ = std::make_shared<Parameter>(
-        "sinusoids", sinusoidal_positions(config_.max_len, config_.d_model, set_.dtype()));
-    source_positions_->set_trainable(false);
-  }
+  const auto table = [&](const char* name) {
+    return position_table(config_.positions, set_, name, config_.max_len, config_.d_model, 0.02);
+  };
+  source_positions_ = table("model.encoder.embed_positions.weight");
+  target_positions_ =
+      config_.positions == "sinusoidal" ? source_positions_ : table("model.decoder.embed_positions.weight");
 }
 
-// 3.5  Positions enter once, here, as vectors added to the embeddings.
+// 3.5  Positions enter once, here, as vectors added to the embeddings; or not here, but where queries meet
+// keys.
 Var Transformer::embed(Pass& pass, const std::vector<int32_t>& ids, const Segments& segments,
                        const ParameterPtr& table, const ParameterPtr& positions) const {
   QKV_CHECK(static_cast<int64_t>(ids.size()) == segments.n_tokens(), kShape,

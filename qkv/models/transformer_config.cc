@@ -1,9 +1,10 @@
 #include "qkv/models/transformer_config.h"
 
-#include "qkv/attention/scores.h"
+#include "qkv/attention/variant.h"
 #include "qkv/base/error.h"
 #include "qkv/base/quote.h"
 #include "qkv/nn/activation.h"
+#include "qkv/nn/positions.h"
 
 namespace qkv {
 namespace {
@@ -40,10 +41,12 @@ void TransformerConfig::validate(const std::string& where) const {
   QKV_CHECK((d_k > 0 && d_v > 0) || d_model % n_heads == 0, kValue,
             "{}: n_heads ({}) does not divide d_model ({}); choose another, or give d_k and d_v", where,
             n_heads, d_model);
-  QKV_CHECK(learned_positions || d_model % 2 == 0, kValue,
+  check_position_table(positions, where);
+  QKV_CHECK(positions != "sinusoidal" || d_model % 2 == 0, kValue,
             "{}: d_model ({}) is odd; sinusoidal positions take features in pairs", where, d_model);
-  for (const std::string& score : {encoder_attention, decoder_attention, cross_attention})
-    check_score_name(score, where);
+  check_variant(encoder_attention, where, heads(), d_model, /*causal=*/false, /*cross=*/false);
+  check_variant(decoder_attention, where, heads(), d_model, /*causal=*/true, /*cross=*/false);
+  check_variant(cross_attention, where, heads(), d_model, /*causal=*/false, /*cross=*/true);
   check_rate("dropout", dropout);
   check_rate("attention_dropout", attention_dropout);
   check_rate("activation_dropout", activation_dropout);
@@ -52,7 +55,7 @@ void TransformerConfig::validate(const std::string& where) const {
 }
 
 std::string public_model_type(const TransformerConfig& c) {
-  const bool plain = !c.learned_positions && c.tie_output && c.kv_heads() == c.n_heads &&
+  const bool plain = c.positions == "sinusoidal" && c.tie_output && c.kv_heads() == c.n_heads &&
                      c.n_heads * c.key_width() == c.d_model && c.value_width() == c.key_width() &&
                      c.encoder_attention == "scaled_dot" && c.decoder_attention == "scaled_dot" &&
                      c.cross_attention == "scaled_dot";
@@ -83,7 +86,7 @@ io::Json to_json(const TransformerConfig& c) {
       {"decoder_ffn_dim", c.d_ff},
       {"activation_function", activation_name(c.activation)},
       {"scale_embedding", true},
-      {"static_position_embeddings", !c.learned_positions},
+      {"static_position_embeddings", c.positions == "sinusoidal"},
       {"normalize_before", c.pre_norm},
       {"normalize_embedding", false},
       {"max_position_embeddings", c.max_len},
@@ -104,6 +107,7 @@ io::Json to_json(const TransformerConfig& c) {
     json["qkv"] = {{"n_kv_heads", c.kv_heads()},
                    {"d_k", c.key_width()},
                    {"d_v", c.value_width()},
+                   {"positions", c.positions},
                    {"encoder_attention", c.encoder_attention},
                    {"decoder_attention", c.decoder_attention},
                    {"cross_attention", c.cross_attention}};
@@ -136,7 +140,7 @@ TransformerConfig transformer_config_from_json(const io::Json& json, const std::
             "{}: encoder and decoder have different ffn widths", where);
   c.activation = activation_from_name(get_string(json, "activation_function", where), where);
   c.pre_norm = get_bool_or(json, "normalize_before", type == "pegasus", where);
-  c.learned_positions = !get_bool_or(json, "static_position_embeddings", true, where);
+  c.positions = get_bool_or(json, "static_position_embeddings", true, where) ? "sinusoidal" : "learned";
   c.max_len = get_int(json, "max_position_embeddings", 2, kMaxPositions, where);
   c.tie_output = get_bool_or(json, "tie_word_embeddings", true, where);
   c.dropout = get_number_or(json, "dropout", 0, 0, 1, where);
@@ -151,6 +155,7 @@ TransformerConfig transformer_config_from_json(const io::Json& json, const std::
     c.n_kv_heads = get_int(own, "n_kv_heads", 1, kMaxWidth, where);
     c.d_k = get_int(own, "d_k", 1, kMaxWidth, where);
     c.d_v = get_int(own, "d_v", 1, kMaxWidth, where);
+    c.positions = get_string_or(own, "positions", c.positions, where);
     c.encoder_attention = get_string(own, "encoder_attention", where);
     c.decoder_attention = get_string(own, "decoder_attention", where);
     c.cross_attention = get_string(own, "cross_attention", where);

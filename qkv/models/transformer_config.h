@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "qkv/attention/heads.h"
 #include "qkv/io/json.h"
 #include "qkv/kernels/gemm.h"
 
@@ -19,9 +20,10 @@ struct TransformerConfig {
   kernels::Activation activation = kernels::Activation::kRelu;
   bool pre_norm =
       false;  // x + f(norm(x)), with a norm at the end of each stack; else norm(x + f(x)), the paper's
-  bool learned_positions = false;  // else sinusoids
-  int64_t max_len = 512;           // positions
-  bool tie_output = true;          // output layer = target embedding
+  std::string positions = "sinusoidal";  // added to embeddings: nn/positions.h
+  int64_t max_len = 512;                 // positions
+  bool tie_output = true;                // output layer = target embedding
+  // In words: attention/variant.h.
   std::string encoder_attention = "scaled_dot", decoder_attention = "scaled_dot",
               cross_attention = "scaled_dot";
   double dropout = 0.1, attention_dropout = 0, activation_dropout = 0;
@@ -33,9 +35,12 @@ struct TransformerConfig {
   int64_t kv_heads() const { return n_kv_heads > 0 ? n_kv_heads : n_heads; }
   int64_t key_width() const { return d_k > 0 ? d_k : d_model / n_heads; }
   int64_t value_width() const { return d_v > 0 ? d_v : d_model / n_heads; }
+  HeadSizes heads() const {
+    return {.n_heads = n_heads, .n_kv_heads = kv_heads(), .d_k = key_width(), .d_v = value_width()};
+  }
 
   /// Error kValue, naming `where` and the field: sizes out of range, heads that do not divide, ids outside
-  /// the vocabulary, an unknown score.
+  /// the vocabulary, words of attention that make no sense.
   void validate(const std::string& where = "transformer") const;
 };
 

@@ -36,9 +36,9 @@ Var decode_all(const Transformer& model, Pass& pass) {
 
 // Every variant of the model, differentiated through all its parts at once.
 TEST(Transformer, GradientsOfAllParametersAreRight) {
-  std::vector<TransformerConfig> configs(8, tiny());
+  std::vector<TransformerConfig> configs(11, tiny());
   configs[1].pre_norm = true;
-  configs[2].learned_positions = true;
+  configs[2].positions = "learned";
   configs[3].cross_attention = "general";
   configs[4].cross_attention = configs[4].encoder_attention = configs[4].decoder_attention = "additive";
   configs[5].cross_attention = "mlp";
@@ -49,6 +49,12 @@ TEST(Transformer, GradientsOfAllParametersAreRight) {
   configs[7].target_vocab_size = 11;
   configs[7].tie_output = false;
   configs[7].dropout = configs[7].attention_dropout = configs[7].activation_dropout = 0.2;
+  for (const auto& [i, words] : {std::pair{8, "qk_norm + rope + sink"},
+                                 {9, "dot + t5:8:20 + window:3"},
+                                 {10, "transformer_xl + soft_cap:4"}}) {
+    configs[i].positions = "none";
+    configs[i].encoder_attention = configs[i].decoder_attention = words;
+  }
   for (TransformerConfig& c : configs) {
     c.encoder_layers = c.decoder_layers = 1;
     const Transformer model(c, 3, DType::kF64);
@@ -59,19 +65,25 @@ TEST(Transformer, GradientsOfAllParametersAreRight) {
                   },
                   {}, model.parameters().all()),
               "")
-        << c.cross_attention << " pre " << c.pre_norm << " learned " << c.learned_positions;
+        << c.encoder_attention << ", " << c.cross_attention << " pre " << c.pre_norm << " positions "
+        << c.positions;
   }
 }
 
 // Running token by token from a cache gives what teacher forcing gives, with several hypotheses to a sentence
 // and hypotheses that move between rows.
 TEST(Transformer, RunsStepByStepAsItTrains) {
-  for (const char* score : {"scaled_dot", "general", "additive", "mlp", "uniform"})
+  for (const char* words : {"scaled_dot", "general", "additive", "mlp", "uniform", "cosine + rope + window:2",
+                            "shaw:1", "transformer_xl", "learned_alibi + sparsemax"})
     for (DType dtype : {DType::kF32, DType::kBF16}) {
       NoGrad off;
       TransformerConfig c = tiny();
       c.d_model = 64;
-      c.cross_attention = c.decoder_attention = score;
+      c.decoder_attention = words;
+      if (has_positions(words))
+        c.positions = "none";
+      else
+        c.cross_attention = words;
       const Transformer model(c, 5);
       Pass pass = Pass::running(dtype);
       const Var memory = model.encode(pass, kSource, kSourceRows);
@@ -93,7 +105,7 @@ TEST(Transformer, RunsStepByStepAsItTrains) {
           const int64_t at = (t < 3 && r == 0 ? t : 3 + t) * 64;
           const std::vector<double> got = h.rows(r, r + 1).values();
           for (int64_t d = 0; d < 64; ++d)
-            EXPECT_EQ(got[d], expected[at + d]) << score << " step " << t << " row " << r;
+            EXPECT_EQ(got[d], expected[at + d]) << words << " step " << t << " row " << r;
         }
       }
     }
@@ -164,6 +176,8 @@ TEST_F(TransformerFiles, ComeBackAsTheyWere) {
     TransformerConfig c = tiny();
     c.pre_norm = pre;
     c.cross_attention = pre ? "mlp" : "scaled_dot";
+    c.encoder_attention = pre ? "t5 + window:3|global:1" : "scaled_dot";
+    c.positions = pre ? "none" : "sinusoidal";
     const Transformer model(c, 5);
     save_transformer(model, dir_);
     const auto again = load_transformer(dir_);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "qkv/base/quote.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv {
@@ -21,6 +22,21 @@ Tensor sinusoidal_positions(int64_t max_len, int64_t d, DType dtype) {
         values[p * d + half + j] = static_cast<T>(std::cos(angle));
       }
   });
+  return table;
+}
+
+void check_position_table(const std::string& word, const std::string& where) {
+  QKV_CHECK(word == "sinusoidal" || word == "learned" || word == "none", kValue,
+            "{}: positions added to embeddings are sinusoidal, learned or none, not {}", where, quote(word));
+}
+
+ParameterPtr position_table(const std::string& word, ParameterSet& set, const std::string& name,
+                            int64_t max_len, int64_t d, double deviation) {
+  check_position_table(word, "positions");
+  if (word == "none") return nullptr;
+  if (word == "learned") return set.normal(name, {max_len, d}, deviation);
+  auto table = std::make_shared<Parameter>("sinusoids", sinusoidal_positions(max_len, d, set.dtype()));
+  table->set_trainable(false);
   return table;
 }
 

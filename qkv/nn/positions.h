@@ -1,6 +1,8 @@
 #pragma once
 
-#include "qkv/tensor/tensor.h"
+#include <string>
+
+#include "qkv/nn/parameter_set.h"
 
 namespace qkv {
 
@@ -9,5 +11,13 @@ namespace qkv {
 /// are Marian's order and Hugging Face's, and differ from the paper's by a fixed permutation of features. d
 /// even, or Error kValue.
 Tensor sinusoidal_positions(int64_t max_len, int64_t d, DType dtype);
+
+/// The vectors [max_len, d] that are added to embeddings: "sinusoidal" (computed, so not in the set),
+/// "learned" (the parameter `name`, from N(0, deviation^2)), or null for "none". Error kValue for another
+/// word; as above.
+ParameterPtr position_table(const std::string& word, ParameterSet& set, const std::string& name,
+                            int64_t max_len, int64_t d, double deviation);
+/// Error kValue, beginning with `where`, for a word that is none of the three.
+void check_position_table(const std::string& word, const std::string& where);
 
 }  // namespace qkv

@@ -1,0 +1,196 @@
+#include "qkv/attention/variant.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "qkv/attention/masks.h"
+#include "qkv/attention/registry.h"
+#include "qkv/attention/scores.h"
+#include "qkv/base/nearest.h"
+#include "qkv/base/quote.h"
+
+namespace qkv {
+namespace {
+
+using Kind = AttentionWord::Kind;
+
+constexpr size_t kMaxLength = 1000, kMaxWords = 32;  // of a sentence: no layer has use for more
+
+std::string_view trimmed(std::string_view text) {
+  const size_t begin = text.find_first_not_of(' ');
+  return begin == std::string_view::npos ? "" : text.substr(begin, text.find_last_not_of(' ') - begin + 1);
+}
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(separator, begin), text.size());
+    parts.push_back(trimmed(text.substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+const WordEntry& entry_of(std::string_view name) {
+  std::vector<std::string> known;
+  for (const WordEntry& entry : word_entries()) {
+    if (entry.word.name == name) return entry;
+    known.emplace_back(entry.word.name);
+  }
+  const std::string near = nearest(name.substr(0, 64), known);
+  throw_error(ErrorCode::kValue,
+              "attention: no score, position scheme, mask, cap or normalizer is called {}{}; there are {}",
+              quote(name, 64), near.empty() ? "" : "; did you mean " + near + "?", fmt::join(known, ", "));
+}
+
+// One word with its numbers.
+struct Word {
+  const WordEntry* entry = nullptr;
+  std::vector<double> numbers;
+  Kind kind() const { return entry->word.kind; }
+};
+
+Word parse_word(std::string_view text) {
+  const std::vector<std::string_view> parts = split(text, ':');
+  Word word{.entry = &entry_of(parts.front()), .numbers = {}};
+  const WordEntry& entry = *word.entry;
+  for (size_t i = 1; i < parts.size(); ++i) {
+    double x = 0;
+    const auto [end, error] = std::from_chars(parts[i].data(), parts[i].data() + parts[i].size(), x);
+    QKV_CHECK(error == std::errc() && end == parts[i].data() + parts[i].size() && std::isfinite(x), kValue,
+              "attention: {} in {} is not a number", quote(parts[i], 64), quote(text, 64));
+    word.numbers.push_back(x);
+  }
+  const size_t given = word.numbers.size(), needed = static_cast<size_t>(entry.needed);
+  QKV_CHECK(given >= needed && given <= needed + entry.defaults.size(), kValue,
+            "attention: {} has {} numbers; write {}{}", quote(text, 64), given, entry.word.name,
+            entry.word.numbers);
+  word.numbers.insert(word.numbers.end(),
+                      entry.defaults.begin() + static_cast<std::ptrdiff_t>(given - needed),
+                      entry.defaults.end());
+  return word;
+}
+
+// Words joined by +, each a list of those joined by |.
+using Sentence = std::vector<std::vector<Word>>;
+
+Sentence parse(std::string_view text) {
+  QKV_CHECK(text.size() <= kMaxLength, kValue, "attention: {} characters of words; {} are enough",
+            text.size(), kMaxLength);
+  Sentence sentence;
+  for (std::string_view part : split(text, '+')) {
+    std::vector<Word>& either = sentence.emplace_back();
+    for (std::string_view word : split(part, '|')) either.push_back(parse_word(word));
+    for (const Word& word : either)
+      QKV_CHECK(either.size() == 1 || word.kind() == Kind::kMask, kValue,
+                "attention: {} is a {}; | joins masks, + joins everything", word.entry->word.name,
+                name(word.kind()));
+  }
+  QKV_CHECK(sentence.size() <= kMaxWords, kValue, "attention: {} words; {} are enough", sentence.size(),
+            kMaxWords);
+  return sentence;
+}
+
+void check_kinds(const Sentence& sentence, bool cross) {
+  const Word* only[3] = {};  // the score, the position scheme and the normalizer
+  for (const auto& either : sentence) {
+    const Word& word = either.front();
+    const Kind kind = word.kind();
+    QKV_CHECK(!cross || (kind != Kind::kPositions && kind != Kind::kMask), kValue,
+              "attention: {} in cross-attention: queries and keys there count different things",
+              word.entry->word.name);
+    if (kind == Kind::kMask || kind == Kind::kCap) continue;
+    const Word*& first = only[kind == Kind::kScore ? 0 : kind == Kind::kPositions ? 1 : 2];
+    QKV_CHECK(first == nullptr, kValue, "attention: {} and {} are both a {}; there can be one",
+              first->entry->word.name, word.entry->word.name, name(kind));
+    first = &word;
+  }
+}
+
+}  // namespace
+
+AttentionParts make_variant(std::string_view words, const VariantPlace& place) {
+  const Sentence sentence = parse(words);
+  check_kinds(sentence, place.cross);
+  AttentionParts parts{
+      .score = scaled_dot(), .positions = {}, .rules = {}, .normalizer = softmax_normalizer()};
+  for (const auto& either : sentence) {
+    if (either.size() == 1) {
+      either.front().entry->add({.parts = parts, .at = place, .n = either.front().numbers});
+      continue;
+    }
+    AttentionParts masks;
+    for (const Word& word : either) word.entry->add({.parts = masks, .at = place, .n = word.numbers});
+    std::vector<MaskPtr> any;
+    for (const RulePtr& rule : masks.rules) any.push_back(std::dynamic_pointer_cast<const Mask>(rule));
+    parts.rules.push_back(any_of(any));
+  }
+  QKV_CHECK(!parts.positions || parts.score->pairing(place.heads).kind == Pairing::Kind::kDot, kValue,
+            "attention: {}: these positions need a score that is a dot product; {} is none",
+            quote(words, 200), parts.score->name());
+  return parts;
+}
+
+void check_variant(std::string_view words, std::string_view where, const HeadSizes& heads, int64_t d_model,
+                   bool causal, bool cross) {
+  try {
+    ParameterSet scratch(0);
+    (void)make_variant(words, {.set = scratch,
+                               .prefix = "attn",
+                               .heads = heads,
+                               .d_model = d_model,
+                               .causal = causal,
+                               .cross = cross});
+  } catch (const Error& e) {
+    throw Error(e.code(), fmt::format("{}: {}", where, e.what()));
+  }
+}
+
+bool has_positions(std::string_view words) {
+  const Sentence sentence = parse(words);
+  return std::any_of(sentence.begin(), sentence.end(),
+                     [](const auto& either) { return either.front().kind() == Kind::kPositions; });
+}
+
+std::vector<AttentionWord> attention_words() {
+  std::vector<AttentionWord> words;
+  for (const WordEntry& entry : word_entries()) words.push_back(entry.word);
+  return words;
+}
+
+std::string_view name(AttentionWord::Kind kind) {
+  switch (kind) {
+    case Kind::kScore:
+      return "score";
+    case Kind::kPositions:
+      return "position scheme";
+    case Kind::kMask:
+      return "mask";
+    case Kind::kCap:
+      return "cap";
+    case Kind::kNormalizer:
+      return "normalizer";
+  }
+  return "";
+}
+
+// scores.h
+const std::vector<std::string_view>& score_names() {
+  static const std::vector<std::string_view> names = [] {
+    std::vector<std::string_view> all;
+    for (const WordEntry& entry : word_entries())
+      if (entry.word.kind == Kind::kScore) all.push_back(entry.word.name);
+    return all;
+  }();
+  return names;
+}
+
+ScorePtr make_score(std::string_view name, ParameterSet& set, const std::string& prefix,
+                    const HeadSizes& heads) {
+  return make_variant(name, {.set = set, .prefix = prefix, .heads = heads}).score;
+}
+
+}  // namespace qkv
