@@ -168,6 +168,7 @@ void answer_probe(const Problem<T>& p, const accumulator_t<T>* lse, const Attent
         for (int64_t r = 0; r < rows; ++r)
           places[r] = probe.rows[first + static_cast<size_t>(r)].attn_weights.data();
         if (rows > 0) paths::attention_weights(p, s, h, i, rows, row_lse, places);
+        for (int64_t r = 0; r < rows; ++r) probe.finish(probe.rows[first + static_cast<size_t>(r)]);
         i += rows > 0 ? rows : 1;
       }
     }

@@ -79,6 +79,28 @@ TEST(Probe, ChangesNoBitOfTheResultAndHearsNothingFromOtherSites) {
   expect_equal_bits(plain.dq, watched.dq, "dq");
 }
 
+TEST(Probe, KnowsTheEntropyAndTheHeaviestKeys) {
+  // Keys score 0, log 2, 0, log 4: weights 1/8, 2/8, 1/8, 4/8.
+  const Segments one({1}), four({4});
+  const Var q(Tensor::from({1, 1}, {1}, DType::kF64)), v(Tensor::zeros({4, 1}, DType::kF64)),
+      k(Tensor::from({4, 1}, {0, std::log(2.0), 0, std::log(4.0)}, DType::kF64));
+  Probe all, two, many;
+  two.top_k = 3;
+  many.top_k = 9;
+  for (Probe* probe : {&all, &two, &many})
+    (void)attention(q, k, v, one, four, {.heads = {.d_k = 1}, .score = dot(), .probe = probe});
+  EXPECT_NEAR(all.rows.at(0).entropy, 1.75 * std::log(2.0), 1e-7);
+  EXPECT_TRUE(all.rows[0].keys.empty());
+  EXPECT_EQ(two.rows.at(0).keys, (std::vector<int64_t>{3, 1, 0})) << "of equal keys the first";
+  EXPECT_EQ(two.rows[0].attn_weights, (std::vector<float>{0.5f, 0.25f, 0.125f}));
+  EXPECT_EQ(two.rows[0].entropy, all.rows[0].entropy) << "over all keys, kept or not";
+  EXPECT_EQ(many.rows.at(0).keys, (std::vector<int64_t>{3, 1, 0, 2}));
+  // A query that sees nothing has no entropy.
+  Probe blind;
+  (void)attention(q, k, v, one, four, {.heads = {.d_k = 1}, .rules = {key_limit({0})}, .probe = &blind});
+  EXPECT_EQ(blind.rows.at(0).entropy, 0);
+}
+
 TEST(Probe, SeesTheSameWeightsInAPromptAndStepByStep) {
   const int64_t n = 70;
   const Shapes shapes{.heads = {.n_heads = 2, .d_k = 8}, .q_lengths = {n}, .kv_lengths = {}};

@@ -17,7 +17,8 @@ Tensor edited(const EditPtr& edit, int64_t n_heads, int64_t n, double score = 0)
   for (int64_t h = 0; h < n_heads; ++h)
     for (int64_t j = 0; j < n; ++j) {
       // Only key j is visible: the row's lse is its score.
-      Probe probe{.sites = {}, .layers = {}, .heads = {h}, .sequences = {}, .positions = {}, .rows = {}};
+      Probe probe;
+      probe.heads = {h};
       (void)attention(
           q, k, k, Segments({n}), Segments({n}),
           {.heads = heads,

@@ -17,7 +17,9 @@ struct AttentionRow {
   int64_t layer = 0, head = 0, sequence = 0;
   int64_t position = 0;             // of the query: past + its row in the sequence
   double lse = 0;                   // log sum_j exp(score_j); -inf if the query sees no key
-  std::vector<float> attn_weights;  // [kv_len]
+  double entropy = 0;               // -sum_j w_j log w_j, in nats: 0 for one key, log n for n keys alike
+  std::vector<float> attn_weights;  // [kv_len]; or of `keys`, where the probe has a top_k
+  std::vector<int64_t> keys;        // empty: all, in order; else the heaviest, the heaviest first
 };
 
 /// What to look at. An empty list means all. Rows are appended in the order layers run, then by sequence,
@@ -26,8 +28,14 @@ struct AttentionRow {
 struct Probe {
   std::vector<std::string> sites;  // "encoder", "decoder", "cross"
   std::vector<int64_t> layers, heads, sequences, positions;
+  /// Keep only so many keys of a row, the heaviest (of equal ones the first): for long inputs. 0: all. A row
+  /// then takes O(top_k) memory; while it is made, up to 64 rows take their kv_len numbers.
+  int64_t top_k = 0;
 
   std::vector<AttentionRow> rows;
+
+  /// Fills entropy, and keeps top_k keys, of a row that has all its weights.
+  void finish(AttentionRow& row) const;
 
   bool wants(std::string_view site, int64_t layer) const;
   static bool wants(const std::vector<int64_t>& list, int64_t value);
