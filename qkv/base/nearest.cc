@@ -1,7 +1,12 @@
 #include "qkv/base/nearest.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <numeric>
+
+#include "qkv/base/error.h"
+#include "qkv/base/quote.h"
 
 namespace qkv {
 namespace {
@@ -33,6 +38,14 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
       best = candidate;
     }
   return best;
+}
+
+void check_known(std::string_view kind, std::string_view name, const std::vector<std::string_view>& known,
+                 std::string_view where) {
+  if (std::find(known.begin(), known.end(), name) != known.end()) return;
+  const std::string near = nearest(name.substr(0, 64), {known.begin(), known.end()});
+  throw_error(ErrorCode::kValue, "{}: no {} is called {}{}; there are {}", where, kind, quote(name, 64),
+              near.empty() ? "" : "; did you mean " + near + "?", fmt::join(known, ", "));
 }
 
 }  // namespace qkv
