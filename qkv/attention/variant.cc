@@ -1,7 +1,5 @@
 #include "qkv/attention/variant.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -35,15 +33,11 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
 }
 
 const WordEntry& entry_of(std::string_view name) {
-  std::vector<std::string> known;
-  for (const WordEntry& entry : word_entries()) {
-    if (entry.word.name == name) return entry;
-    known.emplace_back(entry.word.name);
-  }
-  const std::string near = nearest(name.substr(0, 64), known);
-  throw_error(ErrorCode::kValue,
-              "attention: no score, position scheme, mask, cap or normalizer is called {}{}; there are {}",
-              quote(name, 64), near.empty() ? "" : "; did you mean " + near + "?", fmt::join(known, ", "));
+  std::vector<std::string_view> known;
+  for (const WordEntry& entry : word_entries()) known.push_back(entry.word.name);
+  check_known("score, position scheme, mask, cap or normalizer", name, known, "attention");
+  return *std::find_if(word_entries().begin(), word_entries().end(),
+                       [&](const WordEntry& entry) { return entry.word.name == name; });
 }
 
 // One word with its numbers.

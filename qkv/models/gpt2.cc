@@ -20,13 +20,21 @@ Gpt2Block::Gpt2Block(ParameterSet& set, const std::string& name, const Gpt2Confi
                   .site = "decoder",
                   .layer = layer}),
       feed_forward_(set, name + ".mlp.c_fc", name + ".mlp.c_proj", c.d_model, c.d_ff, c.activation, 0),
+      layer_(layer),
       dropout_(c.dropout) {}
 
 // "Layer normalization was moved to the input of each sub-block."
-Var Gpt2Block::operator()(Pass& pass, const Var& x, const Segments& text, Probe* probe) const {
+Var Gpt2Block::operator()(Pass& pass, const Var& x, const Segments& text, SegmentMemory* memory,
+                          Probe* probe) const {
   const Var y = norm1_(x);
-  const Var h =
-      add_dropout(x, attention_(pass, y, text, y, text, {}, probe), pass.rate(dropout_), pass.next_key());
+  Var attended;
+  if (memory) {
+    const SegmentMemory::Context context = memory->extend(layer_, x, text);
+    attended = attention_(pass, y, context.queries, norm1_(context.rows), context.keys, {}, probe);
+  } else {
+    attended = attention_(pass, y, text, y, text, {}, probe);
+  }
+  const Var h = add_dropout(x, attended, pass.rate(dropout_), pass.next_key());
   return add_dropout(h, feed_forward_(pass, norm2_(h)), pass.rate(dropout_), pass.next_key());
 }
 
@@ -42,13 +50,16 @@ Gpt2::Gpt2(const Gpt2Config& config, ParameterStart start, DType dtype)
       config.d_model);  // "an additional layer normalization was added after the final self-attention block"
 }
 
-Var Gpt2::operator()(Pass& pass, const std::vector<int32_t>& ids, const Segments& text, Probe* probe) const {
+Var Gpt2::operator()(Pass& pass, const std::vector<int32_t>& ids, const Segments& text, Probe* probe,
+                     SegmentMemory* memory) const {
+  QKV_CHECK(!memory || !positions_, kValue,
+            "gpt2: a memory of earlier segments needs relative positions; these are added to the embeddings");
   std::vector<int32_t> places;
   for (int64_t b = 0; b < text.size(); ++b)
     for (int64_t i = 0; i < text.length(b); ++i) places.push_back(static_cast<int32_t>(text.past(b) + i));
   Var x = dropout(qkv::embedding(ids, tokens_, 1, places, positions_, pass.dtype()),
                   pass.rate(config_.dropout), pass.next_key());
-  for (const Gpt2Block& block : blocks_) x = block(pass, x, text, probe);
+  for (const Gpt2Block& block : blocks_) x = block(pass, x, text, memory, probe);
   return (*norm_)(x);
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "qkv/attention/multi_head.h"
+#include "qkv/attention/segment_memory.h"
 #include "qkv/base/segments.h"
 #include "qkv/nn/feed_forward.h"
 #include "qkv/nn/norm.h"
@@ -26,13 +27,15 @@ struct Gpt2Config {
 class Gpt2Block {
  public:
   Gpt2Block(ParameterSet& set, const std::string& name, const Gpt2Config& config, int64_t layer);
-  /// x [n_tokens, d_model] -> same shape; each token sees itself and those before it
-  Var operator()(Pass& pass, const Var& x, const Segments& text, Probe* probe) const;
+  /// x [n_tokens, d_model] -> same shape; each token sees itself and those before it, and what `memory`, if
+  /// any, keeps of earlier segments
+  Var operator()(Pass& pass, const Var& x, const Segments& text, SegmentMemory* memory, Probe* probe) const;
 
  private:
   LayerNorm norm1_, norm2_;
   MultiHeadAttention attention_;
   FeedForward feed_forward_;
+  int64_t layer_;
   double dropout_;
 };
 
@@ -42,9 +45,9 @@ class Gpt2 {
   const ParameterSet& parameters() const { return set_; }
 
   /// ids of packed texts -> hidden [n_tokens, d_model], after the last norm; logits are hidden times
-  /// embedding()^T.
-  Var operator()(Pass& pass, const std::vector<int32_t>& ids, const Segments& text,
-                 Probe* probe = nullptr) const;
+  /// embedding()^T. With a memory these are the texts' next segments.
+  Var operator()(Pass& pass, const std::vector<int32_t>& ids, const Segments& text, Probe* probe = nullptr,
+                 SegmentMemory* memory = nullptr) const;
   const ParameterPtr& embedding() const { return tokens_; }
 
  private:

@@ -1,0 +1,34 @@
+#include "qkv/attention/segment_memory.h"
+
+#include <gtest/gtest.h>
+
+#include "qkv/autograd/gradcheck.h"
+#include "qkv/base/testing.h"
+
+namespace qkv {
+namespace {
+
+TEST(SegmentMemory, KeepsTheLastRowsAndLetsNoGradientThrough) {
+  SegmentMemory memory(1, 3);
+  const Segments two({2, 0});
+  const Var x(random_tensor({2, 4}, 1), true);
+  (void)memory.extend(0, x, two);
+  EXPECT_EQ(memory.length(0, 0), 2);
+  const Var y(random_tensor({3, 4}, 2), true);
+  const SegmentMemory::Context c = memory.extend(0, y, Segments({2, 1}));
+  EXPECT_EQ(c.rows.size(0), 5);
+  EXPECT_EQ(c.keys.length(0), 4);
+  EXPECT_EQ(c.queries.past(0), 2);
+  EXPECT_EQ(c.queries.past(1), 0);
+  EXPECT_EQ(c.rows.value().rows(1, 2).values(), x.value().rows(1, 2).values());
+  EXPECT_EQ(memory.length(0, 0), 3) << "the last three";
+  EXPECT_EQ(memory.length(0, 1), 1);
+  backward(c.rows, random_tensor({5, 4}, 3));
+  EXPECT_FALSE(x.grad().defined());
+  EXPECT_TRUE(y.grad().defined());
+  EXPECT_ERROR(kShape, "remembers 2 texts", (void)memory.extend(0, y, Segments({3})));
+  EXPECT_ERROR(kValue, "layer 1 of 1", (void)memory.extend(1, y, two));
+}
+
+}  // namespace
+}  // namespace qkv
