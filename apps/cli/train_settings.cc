@@ -53,6 +53,7 @@ void TrainSettings::describe(Settings& s) {
   s.add("model", "norm", norm, "post: norm(x + f(x)), the paper's; pre: x + f(norm(x))");
   s.add("model", "positions", positions,
         "added to embeddings: sinusoidal, learned, none; or in self-attention: rope, alibi, t5, shaw, "
+        "shaw_values, "
         "transformer_xl");
   s.add("model", "max_len", model.max_len, "most tokens of a sentence");
   s.add("model", "tie_output", model.tie_output, "output layer = target embedding");

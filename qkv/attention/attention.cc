@@ -65,34 +65,40 @@ Tensor with_adjacent_columns(const Tensor& x) {
 
 int64_t row_stride(const Tensor& x) { return x.size(0) <= 1 ? x.size(1) : x.stride(0); }
 
+// Vectors of distances, of `width` for each head or for all heads alike. `what`: "relative keys".
+template <class T>
+paths::Relative<T> relative_of(const char* what, const Var& x, int64_t zero, int64_t width,
+                               const HeadSizes& heads) {
+  QKV_CHECK(x.defined() && x.value().rank() == 2 && x.size(0) > 0 && zero >= 0 && zero < x.size(0), kShape,
+            "attention: {} need a matrix of rows, `zero` one of them", what);
+  const Tensor& rows = x.value();
+  const bool shared = rows.size(1) == width && heads.n_heads > 1;
+  QKV_CHECK((shared || rows.size(1) == heads.n_heads * width) && rows.dtype() == dtype_of<T>::value &&
+                rows.is_contiguous(),
+            kShape, "attention: {} are {} {}, need {} columns, or {} for all heads alike, as {}", what,
+            rows.shape().str(), name(rows.dtype()), heads.n_heads * width, width, name(dtype_of<T>::value));
+  return {.rows = rows.data<T>(),
+          .n_rows = rows.size(0),
+          .row_stride = rows.size(1),
+          .head_stride = shared ? 0 : width,
+          .zero = zero};
+}
+
 // q is prepared.
 template <class T>
-paths::Relative<T> relative_of(const Tensor& q, const Problem<T>& p, const AttentionOptions& options) {
+paths::Relative<T> relative_keys_of(const Tensor& q, const Problem<T>& p, const AttentionOptions& options) {
   const RelativeKeys& r = *options.relative_keys;
-  const int64_t n_heads = p.heads.n_heads;
   QKV_CHECK(p.kind == Pairing::Kind::kDot, kUnsupported,
             "attention: relative keys need a score that is a dot product; {} is none",
             score_of(options).name());
-  QKV_CHECK(r.rows.defined() && r.rows.value().rank() == 2 && r.rows.size(0) > 0 && r.zero >= 0 &&
-                r.zero < r.rows.size(0),
-            kShape, "attention: relative keys need a matrix of rows, `zero` one of them");
-  const Tensor& rows = r.rows.value();
-  const bool shared = rows.size(1) == p.width && n_heads > 1;
-  QKV_CHECK(
-      (shared || rows.size(1) == n_heads * p.width) && rows.dtype() == q.dtype() && rows.is_contiguous(),
-      kShape, "attention: relative keys are {} {}, need {} columns, or {} for all heads alike, as {}",
-      rows.shape().str(), name(rows.dtype()), n_heads * p.width, p.width, name(q.dtype()));
+  paths::Relative<T> relative = relative_of<T>("relative keys", r.rows, r.zero, p.width, p.heads);
   const Tensor met = r.queries.defined() ? r.queries.value() : q;
   QKV_CHECK(met.shape() == q.shape() && met.dtype() == q.dtype() && (met.size(1) <= 1 || met.stride(1) == 1),
             kShape, "attention: the queries of the relative keys are {} {}, q is {} {}", met.shape().str(),
             name(met.dtype()), q.shape().str(), name(q.dtype()));
-  return {.rows = rows.data<T>(),
-          .n_rows = rows.size(0),
-          .row_stride = rows.size(1),
-          .head_stride = shared ? 0 : p.width,
-          .zero = r.zero,
-          .q = met.data<T>(),
-          .q_stride = row_stride(met)};
+  relative.q = met.data<T>();
+  relative.q_stride = row_stride(met);
+  return relative;
 }
 
 // All but the sequences. q is prepared.
@@ -118,7 +124,10 @@ Problem<T> problem_of(const Tensor& q, const Pairing& pairing, const AttentionOp
       p.edits.push_back(edit);
     }
   }
-  if (options.relative_keys) p.relative = relative_of<T>(q, p, options);
+  if (options.relative_keys) p.relative_keys = relative_keys_of<T>(q, p, options);
+  if (options.relative_values)
+    p.relative_values = relative_of<T>("relative values", options.relative_values->rows,
+                                       options.relative_values->zero, p.d_v(), p.heads);
   p.normalizer = &normalizer_of(options);
   if (p.normalizer->parameter()) p.sink = numbers(p.normalizer->parameter(), 1);
   p.exact = &table_of(options).of<A>().attention;
@@ -179,19 +188,21 @@ bool probed(const AttentionOptions& options) {
   return options.probe != nullptr && options.probe->wants(options.site, options.layer);
 }
 
-// The gradient of relative rows: sums over sequences, and over heads where these share the rows, in order.
+// The gradient of vectors of distances: sums over sequences, and over heads where these share the vectors, in
+// order.
 template <class T>
-Tensor rows_gradient(const Problem<T>& p, const paths::HeadSums<accumulator_t<T>>& partial,
+Tensor rows_gradient(const Problem<T>& p, const paths::Relative<T>& relative, int64_t width,
+                     const paths::HeadSums<accumulator_t<T>>& partial, accumulator_t<T> factor,
                      const Shape& shape) {
   using A = accumulator_t<T>;
   std::vector<A> sums(static_cast<size_t>(shape.numel()));
   for (size_t s = 0; s < p.sequences.size(); ++s)
     for (int64_t h = 0; h < p.heads.n_heads; ++h) {
       const A* one = partial.of(static_cast<int64_t>(s), h);
-      for (int64_t m = 0; m < p.relative.n_rows; ++m)
-        for (int64_t d = 0; d < p.width; ++d)
-          sums[static_cast<size_t>(m * p.relative.row_stride + h * p.relative.head_stride + d)] +=
-              p.scale * one[m * p.width + d];
+      for (int64_t m = 0; m < relative.n_rows; ++m)
+        for (int64_t d = 0; d < width; ++d)
+          sums[static_cast<size_t>(m * relative.row_stride + h * relative.head_stride + d)] +=
+              factor * one[m * width + d];
     }
   const Tensor gradient = Tensor::empty(shape, dtype_of<T>::value);
   for (size_t i = 0; i < sums.size(); ++i) gradient.data<T>()[i] = T(sums[i]);
@@ -239,12 +250,11 @@ struct Call {
     };
     const std::optional<RelativeKeys>& relative = options.relative_keys;
     const Tensor d_relative_q = relative && relative->queries.defined() ? like(relative->queries) : Tensor();
-    paths::HeadSums<A> d_relative_rows;
-    if (relative) {
-      const int64_t size = relative->rows.size(0) * p.width;
-      owners.push_back(Tensor::zeros({queries.size(), p.heads.n_heads, size}, dtype_of<A>::value));
-      d_relative_rows = {.sums = owners.back().template data<A>(), .n_heads = p.heads.n_heads, .size = size};
-    }
+    const auto sums_of_rows = [&](int64_t n_rows, int64_t width) -> paths::HeadSums<A> {
+      if (n_rows == 0) return {};
+      owners.push_back(Tensor::zeros({queries.size(), p.heads.n_heads, n_rows * width}, dtype_of<A>::value));
+      return {.sums = owners.back().template data<A>(), .n_heads = p.heads.n_heads, .size = n_rows * width};
+    };
     const Tensor packed_dout = dout.contiguous();
     paths::Gradients<T> g{.out = out.data<T>(),
                           .dout = packed_dout.data<T>(),
@@ -253,7 +263,8 @@ struct Call {
                           .dk = uniform ? nullptr : dk.data<T>(),
                           .dv = dv.data<T>(),
                           .d_relative_q = d_relative_q.defined() ? d_relative_q.data<T>() : nullptr,
-                          .d_relative_rows = d_relative_rows,
+                          .d_relative_keys = sums_of_rows(p.relative_keys.n_rows, p.width),
+                          .d_relative_values = sums_of_rows(p.relative_values.n_rows, p.d_v()),
                           .d_tanh_v = sums_for(pairing.v),
                           .d_normalizer = sums_for(p.normalizer->parameter()),
                           .d_edits = {}};
@@ -270,8 +281,12 @@ struct Call {
     v.add_grad(dv);
     if (relative) {
       if (d_relative_q.defined()) relative->queries.add_grad(d_relative_q);
-      relative->rows.add_grad(rows_gradient(p, d_relative_rows, relative->rows.value().shape()));
+      relative->rows.add_grad(rows_gradient(p, p.relative_keys, p.width, g.d_relative_keys, p.scale,
+                                            relative->rows.value().shape()));
     }
+    if (const auto& values = options.relative_values)
+      values->rows.add_grad(rows_gradient(p, p.relative_values, p.d_v(), g.d_relative_values,
+                                          p.dropout_scale(), values->rows.value().shape()));
     for (const Edit* edit : p.edits) edit->end_backward();
     const auto add = [&](const ParameterPtr& parameter, const paths::HeadSums<A>& partial) {
       if (!parameter || !parameter->trainable()) return;
@@ -328,6 +343,8 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
     trains_numbers =
         trains_numbers || options.relative_keys->rows.requires_grad() ||
         (options.relative_keys->queries.defined() && options.relative_keys->queries.requires_grad());
+  if (options.relative_values)
+    trains_numbers = trains_numbers || options.relative_values->rows.requires_grad();
   const bool uses_qk = call->pairing.kind != Pairing::Kind::kUniform;
   const bool differentiable = trains_numbers || v.requires_grad() ||
                               (uses_qk && (call->q.requires_grad() || call->k.requires_grad()));
@@ -347,6 +364,7 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
     if (const auto* edit = dynamic_cast<const Edit*>(rule.get()))
       for (const Var& x : edit->inputs()) inputs.push_back(x);
   if (options.relative_keys) inputs.push_back(options.relative_keys->rows);
+  if (options.relative_values) inputs.push_back(options.relative_values->rows);
   if (options.relative_keys && options.relative_keys->queries.defined())
     inputs.push_back(options.relative_keys->queries);
   return Var::result(call->out, differentiable, std::move(inputs), [call](const Tensor& dout) {
@@ -369,9 +387,9 @@ Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<cons
   const Tensor prepared = with_adjacent_columns(score.prepare_queries(Var(q), heads).value());
   const Tensor out = Tensor::empty({q.size(0), heads.n_heads * heads.value_width()}, dtype);
   const bool asked = probed(options);
-  // Without rules and relative keys a row's place says nothing, so the rows of neighbours with the same keys
-  // are as good as one sequence's.
-  const bool merge = options.rules.empty() && !options.relative_keys && !asked;
+  // Without rules and vectors of distances a row's place says nothing, so the rows of neighbours with the
+  // same keys are as good as one sequence's.
+  const bool merge = options.rules.empty() && !options.relative_keys && !options.relative_values && !asked;
 
   kernels::visit_dtype(dtype, [&]<class T>(T) {
     using A = accumulator_t<T>;

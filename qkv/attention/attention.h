@@ -29,6 +29,7 @@ struct AttentionOptions {
   HeadSizes heads;
   ScorePtr score;  // null: scaled_dot()
   std::optional<RelativeKeys> relative_keys;
+  std::optional<RelativeValues> relative_values;
   std::vector<RulePtr> rules;  // masks and edits: all of them apply
   NormalizerPtr normalizer;    // null: softmax_normalizer()
   /// Of attn_weights. The mask is a function of (key, query row of the batch, head, key position): backward

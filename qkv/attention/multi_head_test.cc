@@ -19,8 +19,8 @@ std::vector<std::string> variants() {
   std::vector<std::string> all(score_names().begin(), score_names().end());
   all.insert(all.end(),
              {"qk_norm + rope + sink", "general + learned_alibi + soft_cap:2", "dot + t5:8:20 + sigmoid:-1",
-              "shaw:3 + window:7|global:2", "transformer_xl + temperature:1.5", "alibi + strided:2",
-              "rope:100 + entmax15", "sparsemax"});
+              "shaw:3 + window:7|global:2", "shaw_values:3", "transformer_xl + temperature:1.5",
+              "alibi + strided:2", "rope:100 + entmax15", "sparsemax"});
   return all;
 }
 

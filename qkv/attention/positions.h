@@ -26,9 +26,9 @@ using PositionsPtr = std::shared_ptr<const Positions>;
 
 /// Rope (rope.h) on queries and keys. Error kValue: as there.
 PositionsPtr rope_positions(const HeadSizes& heads, const RopeOptions& options = {});
-/// ShawRelativeKeys (relative.h).
+/// ShawRelativeKeys (relative.h), and where asked for ShawRelativeValues.
 PositionsPtr shaw_positions(ParameterSet& set, const std::string& prefix, const HeadSizes& heads,
-                            int64_t max_distance);
+                            int64_t max_distance, bool values = false);
 /// TransformerXlPositions (relative.h). A call costs O(max_kv_len * d_model * n_heads * d_k) for the vectors.
 PositionsPtr transformer_xl_positions(ParameterSet& set, const std::string& prefix, const HeadSizes& heads,
                                       int64_t d_model);

@@ -77,6 +77,13 @@ const std::vector<WordEntry>& word_entries() {
        },
        0,
        {16}},
+      {{Kind::kPositions, "shaw_values", "[:MAX_DISTANCE]", "as shaw, and learnt vectors added to values"},
+       [](const WordUse& u) {
+         u.parts.positions =
+             shaw_positions(u.at.set, u.at.prefix, u.at.heads, whole(u.n[0]), /*values=*/true);
+       },
+       0,
+       {16}},
       {{Kind::kPositions, "transformer_xl", "", "projected sinusoids of distances, met by q as keys are"},
        [](const WordUse& u) {
          u.parts.positions = transformer_xl_positions(u.at.set, u.at.prefix, u.at.heads, u.at.d_model);

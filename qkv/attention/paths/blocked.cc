@@ -61,7 +61,8 @@ class BlockedForward {
     bool first = true;
 
     for (int64_t t = begin; t < end; ++t) {
-      if (mask_.look(p_.masks, place_of(seq, h, i, rows, keys[t])) == Sight::kNone) continue;
+      const TilePlace place = place_of(seq, h, i, rows, keys[t]);
+      if (mask_.look(p_.masks, place) == Sight::kNone) continue;
       const int64_t cols = keys[t].cols;
       const A scale = score_tile(p_, seq, h, i, rows, keys[t], Scratch::current(), s_);
       const uint64_t* keep = dropout_.keep(p_, seq, h, i, rows, keys[t].j0);
@@ -77,6 +78,7 @@ class BlockedForward {
                               .p = weights_,
                               .p_stride = kTile});
         multiply(*p_.kernels, rows, weights_, kTile, values[t], o_, d_v, /*accumulate=*/!first);
+        add_relative_values(p_, place, weights_, Scratch::current(), o_);
         flops += 2 * rows * cols * (p_.width + d_v);
         first = false;
         continue;
@@ -95,6 +97,7 @@ class BlockedForward {
                             .p_stride = kTile});
       if (!first) kernels.scale_rows(rows, d_v, correction, o_, d_v);
       multiply(*p_.kernels, rows, weights_, kTile, values[t], o_, d_v, /*accumulate=*/!first);
+      add_relative_values(p_, place, weights_, Scratch::current(), o_);
       flops += 2 * rows * cols * (p_.width + d_v);
       first = false;
     }

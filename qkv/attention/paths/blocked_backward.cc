@@ -162,6 +162,23 @@ class BlockedBackward {
     p_.kernels->attention.store_rows(place.rows, place.cols, ones, dp_, kTile, ds_, kTile);
   }
 
+  // From ds_ and weights_.
+  void relative_gradients(const Sequence<T>& seq, const TilePlace& place, const QueryBlock<T>& block) {
+    const Scratch::Frame frame(*scratch_);
+    if (p_.relative_keys.rows) {
+      RelativeTile<T> tile(p_, p_.relative_keys, p_.width, place, *scratch_);
+      const T* skewed = tile.skew(ds_);
+      tile.add_to_rows(skewed, block.d_relative_q);
+      tile.add_to_vectors(skewed, p_.relative_query(seq, block.head, block.i), p_.relative_keys.q_stride,
+                          g_.d_relative_keys.of(sequence_, block.head));
+    }
+    if (p_.relative_values.rows) {
+      RelativeTile<T> tile(p_, p_.relative_values, p_.d_v(), place, *scratch_);
+      tile.add_to_vectors(tile.skew(weights_), block.dout, out_stride_,
+                          g_.d_relative_values.of(sequence_, block.head));
+    }
+  }
+
   // One block of queries against one tile of keys.
   void tile_pass(const Sequence<T>& seq, const KeyTile<T>& keys, const void* v_flipped,
                  const RightOperand<T>& k_right, const QueryBlock<T>& block) {
@@ -173,6 +190,11 @@ class BlockedBackward {
     const uint64_t* keep = dropout_.keep(p_, seq, block.head, block.i, rows, keys.j0);
     A* exact_ds = passes_gradients_ ? nullptr : dp_;
     multiply(kernels, rows, cols, d_v, block.dout, out_stride_, v_flipped, dp_, kTile, false);
+    if (p_.relative_values.rows) {
+      const Scratch::Frame frame(*scratch_);
+      RelativeTile<T>(p_, p_.relative_values, d_v, place, *scratch_)
+          .add_products(block.dout, out_stride_, dp_);
+    }
     if (p_.normalizer->blockwise() == Normalizer::Blockwise::kSoftmax)
       kernels.attention.softmax_tile_backward({.rows = rows,
                                                .cols = cols,
@@ -205,12 +227,7 @@ class BlockedBackward {
                                                .p_stride = kTile,
                                                .exact_ds = exact_ds});
     if (exact_ds) edits_backward(place);
-    if (p_.relative.rows) {
-      const Scratch::Frame frame(*scratch_);
-      RelativeTile<T>(p_, place, *scratch_)
-          .add_gradients(p_.relative_query(seq, block.head, block.i), ds_, block.d_relative_q,
-                         g_.d_relative_rows.of(sequence_, block.head));
-    }
+    relative_gradients(seq, place, block);
     if (keys_) {
       kernels.gemm.transpose(rows, cols, weights_, kTile, flipped_, kTile);
       multiply(kernels, cols, flipped_, kTile, block.dout_right, dv_, d_v, true);
@@ -269,8 +286,8 @@ void blocked_backward(const Problem<T>& p, const Gradients<T>& g) {
   const auto kv_len = [](const Sequence<T>& s) { return s.kv_len; };
   const int64_t n = static_cast<int64_t>(p.sequences.size()) * p.heads.kv_heads();
   // Gradients that a head's tiles all add to are one thread's.
-  const bool sums_by_head =
-      p.kind == Pairing::Kind::kTanhSum || !p.passes_gradients() || g.d_normalizer.sums || p.relative.rows;
+  const bool sums_by_head = p.kind == Pairing::Kind::kTanhSum || !p.passes_gradients() ||
+                            g.d_normalizer.sums || p.relative_keys.rows || p.relative_values.rows;
   if (n >= threads() || sums_by_head || p.kind == Pairing::Kind::kUniform) {
     run_items(p, g, Wants::kAll, cut(p, kv_len, /*pieces=*/1));
     return;

@@ -27,9 +27,9 @@ struct Sequence {
 /// attention/relative.h in raw pointers; rows null: there are none.
 template <class T>
 struct Relative {
-  const T* rows = nullptr;  // row m of head h at rows + m * row_stride + h * head_stride, `width` numbers
+  const T* rows = nullptr;  // row m of head h at rows + m * row_stride + h * head_stride: width or d_v long
   int64_t n_rows = 0, row_stride = 0, head_stride = 0, zero = 0;
-  const T* q = nullptr;  // like the problem's q
+  const T* q = nullptr;  // like the problem's q; of keys alone
   int64_t q_stride = 0;
   int64_t row_of(int64_t distance) const { return std::clamp<int64_t>(zero + distance, 0, n_rows - 1); }
 };
@@ -46,7 +46,7 @@ struct Problem {
   const A* tanh_v = nullptr;  // [n_heads, width], for kTanhSum
   std::vector<const Mask*> masks;
   std::vector<const Edit*> edits;
-  Relative<T> relative;
+  Relative<T> relative_keys, relative_values;
   const Normalizer* normalizer = nullptr;
   const A* sink = nullptr;                              // [n_heads], of a softmax that has one
   const kernels::AttentionKernels<A>* exact = nullptr;  // of A, for edits
@@ -60,7 +60,7 @@ struct Problem {
     return q + (s.q_begin + i) * q_stride + h * width;
   }
   const T* relative_query(const Sequence<T>& s, int64_t h, int64_t i) const {
-    return relative.q + (s.q_begin + i) * relative.q_stride + h * width;
+    return relative_keys.q + (s.q_begin + i) * relative_keys.q_stride + h * width;
   }
   const T* key(const Sequence<T>& s, int64_t kv_head, int64_t j) const {
     return s.k + j * s.k_stride + kv_head * width;
@@ -135,10 +135,10 @@ struct Gradients {
   const T *out = nullptr, *dout = nullptr;        // [n_q, n_heads * d_v]
   const accumulator_t<T>* lse = nullptr;          // [n_heads, n_q]
   T *dq = nullptr, *dk = nullptr, *dv = nullptr;  // dq, dk null for kUniform
-  // Of relative.q, like q (null: it is q itself, dq has it), and of relative.rows: [n_sequences, n_heads,
-  // n_rows * width].
+  // Of relative_keys.q, like q (null: it is q itself, dq has it), and of the rows of relative keys and
+  // values: [n_sequences, n_heads, n_rows * width or d_v].
   T* d_relative_q = nullptr;
-  HeadSums<accumulator_t<T>> d_relative_rows;
+  HeadSums<accumulator_t<T>> d_relative_keys, d_relative_values;
   HeadSums<accumulator_t<T>> d_tanh_v, d_normalizer;
   std::vector<HeadSums<accumulator_t<T>>> d_edits;  // one for each of the problem's edits
 };

@@ -35,7 +35,7 @@ class Reference {
       for (int64_t d = 0; d < p_.d_v(); ++d) {
         A sum = 0;  // a key of weight 0 adds nothing, whatever its value
         for (int64_t j = 0; j < s_.kv_len; ++j)
-          if (at(i, j) != 0 && keep_[i * s_.kv_len + j]) sum += at(i, j) * A(p_.value(s_, kv_head_, j)[d]);
+          if (at(i, j) != 0 && keep_[i * s_.kv_len + j]) sum += at(i, j) * value(i, j, d);
         result.out[out_row(i) + d] = T(p_.dropout_scale() * sum);
       }
       if (result.lse) result.lse[h_ * p_.n_q + s_.q_begin + i] = lse_[i];
@@ -57,8 +57,11 @@ class Reference {
       for (int64_t j = 0; j < s_.kv_len; ++j) {
         if (at(i, j) == 0 || !keep_[i * s_.kv_len + j]) continue;
         for (int64_t d = 0; d < d_v; ++d) {
-          dw[j] += p_.dropout_scale() * A(dout[d]) * A(p_.value(s_, kv_head_, j)[d]);
+          dw[j] += p_.dropout_scale() * A(dout[d]) * value(i, j, d);
           dv[j * d_v + d] += p_.dropout_scale() * at(i, j) * A(dout[d]);
+          if (p_.relative_values.rows)
+            g.d_relative_values.of(index, h_)[relative_index(p_.relative_values, i, j) * d_v + d] +=
+                at(i, j) * A(dout[d]);
         }
       }
       p_.normalizer->backward(h_, s_.kv_len, w_.data() + i * s_.kv_len, dw, g.d_normalizer.of(index, h_));
@@ -74,10 +77,10 @@ class Reference {
     for (int64_t i = 0; i < s_.q_len; ++i) {
       std::fill(dq.begin(), dq.end(), A(0));
       std::fill(d_relative_q.begin(), d_relative_q.end(), A(0));
-      for (int64_t j = 0; j < s_.kv_len && p_.relative.rows; ++j) {
+      for (int64_t j = 0; j < s_.kv_len && p_.relative_keys.rows; ++j) {
         if (at(i, j) == 0) continue;
-        const T *rq = p_.relative_query(s_, h_, i), *r = relative_row(i, j);
-        A* sums = g.d_relative_rows.of(index, h_) + relative_index(i, j) * width;
+        const T *rq = p_.relative_query(s_, h_, i), *r = relative_row(p_.relative_keys, i, j);
+        A* sums = g.d_relative_keys.of(index, h_) + relative_index(p_.relative_keys, i, j) * width;
         for (int64_t d = 0; d < width; ++d) {
           (g.d_relative_q ? d_relative_q : dq)[d] += p_.scale * ds[i * s_.kv_len + j] * A(r[d]);
           sums[d] += ds[i * s_.kv_len + j] * A(rq[d]);
@@ -111,9 +114,15 @@ class Reference {
 
   A& at(int64_t i, int64_t j) { return w_[i * s_.kv_len + j]; }
   A at(int64_t i, int64_t j) const { return w_[i * s_.kv_len + j]; }
-  int64_t relative_index(int64_t i, int64_t j) const { return p_.relative.row_of(j - (s_.past + i)); }
-  const T* relative_row(int64_t i, int64_t j) const {
-    return p_.relative.rows + relative_index(i, j) * p_.relative.row_stride + h_ * p_.relative.head_stride;
+  int64_t relative_index(const Relative<T>& relative, int64_t i, int64_t j) const {
+    return relative.row_of(j - (s_.past + i));
+  }
+  const T* relative_row(const Relative<T>& relative, int64_t i, int64_t j) const {
+    return relative.rows + relative_index(relative, i, j) * relative.row_stride + h_ * relative.head_stride;
+  }
+  A value(int64_t i, int64_t j, int64_t d) const {
+    const A v = A(p_.value(s_, kv_head_, j)[d]);
+    return p_.relative_values.rows ? v + A(relative_row(p_.relative_values, i, j)[d]) : v;
   }
   int64_t out_row(int64_t i) const { return ((s_.q_begin + i) * p_.heads.n_heads + h_) * p_.d_v(); }
 
@@ -127,8 +136,8 @@ class Reference {
         if (p_.kind == Pairing::Kind::kTanhSum)
           for (int64_t d = 0; d < p_.width; ++d)
             sum += p_.tanh_v[h_ * p_.width + d] * std::tanh(A(q[d]) + A(k[d]));
-        if (p_.relative.rows) {
-          const T *rq = p_.relative_query(s_, h_, i), *r = relative_row(i, j);
+        if (p_.relative_keys.rows) {
+          const T *rq = p_.relative_query(s_, h_, i), *r = relative_row(p_.relative_keys, i, j);
           for (int64_t d = 0; d < p_.width; ++d) sum += A(rq[d]) * A(r[d]);
         }
         at(i, j) = p_.scale * sum;

@@ -1,67 +1,91 @@
 #pragma once
-// Relative keys on a tile (attention/relative.h). Its rows + cols - 1 distances have a vector each: the band.
-// A product of queries with the band gives every query the scores of all these distances; score (r, c) is at
-// column c - r + rows - 1 of row r, so each row's are one after the other. Backward puts dS back into that
-// skewed form, and two products give the gradients of queries and band.
+// Relative keys and values on a tile (attention/relative.h). Its rows + cols - 1 distances have a vector
+// each: the band. A product of queries with the band gives every query the scores of all these distances;
+// score (r, c) is at column c - r + rows - 1 of row r, so each row's are one after the other. The other way
+// round, what pairs have (weights, or dS) is put into that skewed form, and two products give what rows get
+// from the band and what the band gets from rows.
 
 #include "qkv/attention/paths/tile.h"
 
 namespace qkv::paths {
 
-constexpr int64_t kBand = 2 * kTile - 1;
+constexpr int64_t kBand = 2 * kTile;
 
 template <class T>
 class RelativeTile {
  public:
   using A = accumulator_t<T>;
-  RelativeTile(const Problem<T>& p, const TilePlace& place, Scratch& scratch)
-      : p_(p), place_(place), scratch_(scratch) {
-    band_ = scratch.take<T>(n() * p.width);
+  /// relative: the keys' or the values' vectors, `width` long.
+  RelativeTile(const Problem<T>& p, const Relative<T>& relative, int64_t width, const TilePlace& place,
+               Scratch& scratch)
+      : p_(p),
+        relative_(relative),
+        width_(width),
+        place_(place),
+        origin_(place.rows - 1 + (place.i0 + place.rows - 1) % 2),
+        scratch_(scratch) {
+    band_ = scratch.take<T>(n() * width);
     for (int64_t m = 0; m < n(); ++m) {
-      const T* row =
-          p.relative.rows + row_of(m) * p.relative.row_stride + place.head * p.relative.head_stride;
-      std::copy(row, row + p.width, band_ + m * p.width);
+      const T* row = relative.rows + row_of(m) * relative.row_stride + place.head * relative.head_stride;
+      std::copy(row, row + width, band_ + m * width);
     }
   }
 
-  /// s [rows, kTile] += q' . r, unscaled.
-  void add_scores(const T* q, A* s) {
-    const void* packed = transposed_operand(*p_.kernels, band_, n(), p_.width, p_.width, scratch_);
+  /// s [rows, kTile] += x . r of each pair, for x [rows, width], ldx apart.
+  void add_products(const T* x, int64_t ldx, A* s) {
+    const void* packed = transposed_operand(*p_.kernels, band_, n(), width_, width_, scratch_);
     A* skewed = scratch_.take<A>(place_.rows * kBand);
-    multiply(*p_.kernels, place_.rows, n(), p_.width, q, p_.relative.q_stride, packed, skewed, kBand, false);
+    multiply(*p_.kernels, place_.rows, n(), width_, x, ldx, packed, skewed, kBand, false);
     for (int64_t r = 0; r < place_.rows; ++r)
-      p_.exact->add_diagonals(1, place_.cols, skewed + r * kBand + place_.rows - 1 - r, s + r * kTile, kTile);
+      p_.exact->add_diagonals(1, place_.cols, skewed + r * kBand + origin_ - r, s + r * kTile, kTile);
   }
 
-  /// dq [rows, width] += ds band; drows [n_rows, width] += ds^T q. Unscaled.
-  void add_gradients(const T* q, const T* ds, A* dq, A* drows) {
-    const int64_t rows = place_.rows, width = p_.width;
+  /// Pairs [rows, kTile] in skewed form, [rows, kBand].
+  const T* skew(const T* pairs) {
+    const int64_t rows = place_.rows;
     T* skewed = scratch_.take<T>(rows * kBand);
     std::fill(skewed, skewed + rows * kBand, T(A(0)));
     for (int64_t r = 0; r < rows; ++r)
-      std::copy(ds + r * kTile, ds + r * kTile + place_.cols, skewed + r * kBand + rows - 1 - r);
-    const RightOperand<T> band = right_operand(*p_.kernels, band_, n(), width, width, scratch_);
-    multiply(*p_.kernels, rows, skewed, kBand, band, dq, width, true);
-
+      std::copy(pairs + r * kTile, pairs + r * kTile + place_.cols, skewed + r * kBand + origin_ - r);
+    return skewed;
+  }
+  /// y [rows, width] += sum over a row's pairs of pair * r.
+  void add_to_rows(const T* skewed, A* y) {
+    const RightOperand<T> band = right_operand(*p_.kernels, band_, n(), width_, width_, scratch_);
+    multiply(*p_.kernels, place_.rows, skewed, kBand, band, y, width_, true);
+  }
+  /// dr [n_rows, width] += sum over pairs of pair * x.
+  void add_to_vectors(const T* skewed, const T* x, int64_t ldx, A* dr) {
     T* flipped = scratch_.take<T>(kBand * kTile);
-    p_.kernels->gemm.transpose(rows, n(), skewed, kBand, flipped, kTile);
-    A* sums = scratch_.take<A>(n() * width);
+    p_.kernels->gemm.transpose(place_.rows, n(), skewed, kBand, flipped, kTile);
+    A* sums = scratch_.take<A>(n() * width_);
     multiply(*p_.kernels, n(), flipped, kTile,
-             right_operand(*p_.kernels, q, rows, width, p_.relative.q_stride, scratch_), sums, width, false);
+             right_operand(*p_.kernels, x, place_.rows, width_, ldx, scratch_), sums, width_, false);
     for (int64_t m = 0; m < n(); ++m)
-      for (int64_t d = 0; d < width; ++d) drows[row_of(m) * width + d] += sums[m * width + d];
+      for (int64_t d = 0; d < width_; ++d) dr[row_of(m) * width_ + d] += sums[m * width_ + d];
   }
 
  private:
-  int64_t n() const { return place_.rows + place_.cols - 1; }
-  int64_t row_of(int64_t m) const {
-    return p_.relative.row_of(place_.j0 - (place_.i0 + place_.rows - 1) + m);
-  }
+  int64_t n() const { return origin_ + place_.cols; }
+  int64_t row_of(int64_t m) const { return relative_.row_of(place_.j0 - place_.i0 - origin_ + m); }
 
   const Problem<T>& p_;
+  const Relative<T>& relative_;
+  const int64_t width_;
   const TilePlace place_;
+  const int64_t origin_;
   Scratch& scratch_;
   T* band_;  // [n, width]
 };
+
+/// o [rows, d_v] += sum_j w_ij a_{j - i} over the tile's keys, for weights [rows, kTile].
+template <class T>
+void add_relative_values(const Problem<T>& p, const TilePlace& place, const T* weights, Scratch& scratch,
+                         accumulator_t<T>* o) {
+  if (!p.relative_values.rows) return;
+  const Scratch::Frame frame(scratch);
+  RelativeTile<T> tile(p, p.relative_values, p.d_v(), place, scratch);
+  tile.add_to_rows(tile.skew(weights), o);
+}
 
 }  // namespace qkv::paths

@@ -39,9 +39,10 @@ accumulator_t<T> score_tile(const Problem<T>& p, const Sequence<T>& seq, int64_t
       break;
   }
   const TilePlace place = place_of(seq, h, i, rows, keys);
-  if (p.relative.rows) {
+  if (p.relative_keys.rows) {
     const Scratch::Frame frame(scratch);
-    RelativeTile<T>(p, place, scratch).add_scores(p.relative_query(seq, h, i), s);
+    RelativeTile<T>(p, p.relative_keys, p.width, place, scratch)
+        .add_products(p.relative_query(seq, h, i), p.relative_keys.q_stride, s);
   }
   if (p.edits.empty()) return p.scale;
   A factor[kTile];

@@ -7,16 +7,31 @@
 
 namespace qkv {
 
+namespace {
+
+ParameterPtr shaw_rows(ParameterSet& set, const std::string& name, int64_t max_distance, int64_t width) {
+  QKV_CHECK(max_distance >= 1, kValue, "{}: max_distance is {}, needs to be positive", name, max_distance);
+  return set.xavier_uniform(name, {2 * max_distance + 1, width});
+}
+
+}  // namespace
+
 ShawRelativeKeys::ShawRelativeKeys(ParameterSet& set, const std::string& prefix, const HeadSizes& heads,
                                    int64_t max_distance)
-    : max_distance_(max_distance) {
-  QKV_CHECK(max_distance >= 1, kValue, "relative keys: max_distance is {}, needs to be positive",
-            max_distance);
-  rows_ = set.xavier_uniform(prefix + ".relative_keys", {2 * max_distance + 1, heads.d_k});
-}
+    : rows_(shaw_rows(set, prefix + ".relative_keys", max_distance, heads.d_k)),
+      max_distance_(max_distance) {}
 
 RelativeKeys ShawRelativeKeys::operator()(DType dtype) const {
   return {.rows = value_of(rows_, dtype), .zero = max_distance_, .queries = {}};
+}
+
+ShawRelativeValues::ShawRelativeValues(ParameterSet& set, const std::string& prefix, const HeadSizes& heads,
+                                       int64_t max_distance)
+    : rows_(shaw_rows(set, prefix + ".relative_values", max_distance, heads.value_width())),
+      max_distance_(max_distance) {}
+
+RelativeValues ShawRelativeValues::operator()(DType dtype) const {
+  return {.rows = value_of(rows_, dtype), .zero = max_distance_};
 }
 
 TransformerXlPositions::TransformerXlPositions(ParameterSet& set, const std::string& prefix,

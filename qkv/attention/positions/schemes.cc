@@ -1,5 +1,6 @@
 // rope.h and relative.h as what a layer asks of positions.
 
+#include <optional>
 #include <utility>
 
 #include "qkv/attention/positions.h"
@@ -21,13 +22,16 @@ class RopePositions final : public Positions {
 
 class ShawPositions final : public Positions {
  public:
-  explicit ShawPositions(ShawRelativeKeys keys) : keys_(std::move(keys)) {}
+  ShawPositions(ShawRelativeKeys keys, std::optional<ShawRelativeValues> values)
+      : keys_(std::move(keys)), values_(std::move(values)) {}
   void add_to(AttentionOptions& options, const Var& q, int64_t /*max_kv_len*/) const override {
     options.relative_keys = keys_(q.dtype());
+    if (values_) options.relative_values = (*values_)(q.dtype());
   }
 
  private:
   ShawRelativeKeys keys_;
+  std::optional<ShawRelativeValues> values_;
 };
 
 class XlPositions final : public Positions {
@@ -49,8 +53,11 @@ PositionsPtr rope_positions(const HeadSizes& heads, const RopeOptions& options) 
 }
 
 PositionsPtr shaw_positions(ParameterSet& set, const std::string& prefix, const HeadSizes& heads,
-                            int64_t max_distance) {
-  return std::make_shared<ShawPositions>(ShawRelativeKeys(set, prefix, heads, max_distance));
+                            int64_t max_distance, bool values) {
+  ShawRelativeKeys keys(set, prefix, heads, max_distance);
+  std::optional<ShawRelativeValues> added;
+  if (values) added.emplace(set, prefix, heads, max_distance);
+  return std::make_shared<ShawPositions>(std::move(keys), std::move(added));
 }
 
 PositionsPtr transformer_xl_positions(ParameterSet& set, const std::string& prefix, const HeadSizes& heads,
