@@ -83,6 +83,12 @@ Var scaled_dot_product_attention(const Var& query, const Var& key, const Var& va
   QKV_CHECK(!o.scale || !o.score, kValue,
             "scaled_dot_product_attention: a scale is the usual score's; give it to "
             "`score` itself");
+  // 0 would mean the usual scale below.
+  QKV_CHECK(
+      !o.scale || *o.scale > 0, kValue,
+      "scaled_dot_product_attention: scale is {}, needs to be positive; score = uniform() looks at no score, "
+      "a negative scale is a positive one of -query",
+      *o.scale);
 
   AttentionOptions options{
       .heads = {.n_heads = n_heads, .n_kv_heads = kv_heads, .d_k = query.size(3), .d_v = value.size(3)},

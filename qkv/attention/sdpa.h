@@ -14,22 +14,22 @@ namespace qkv {
 /// Sequences, heads, queries (counted from `past`) and keys beyond it see nothing. Error kShape, kDtype.
 MaskPtr mask_tensor(const Tensor& visible, int64_t past = 0);
 /// s' = s + bias, for all n_heads of n_batch sequences of q_len and kv_len; bias [batch, n_heads, q_len,
-/// kv_len], of which any size may be 1, f32 or f64. -inf hides. With its gradient, for which a whole
-/// [n_batch, n_heads, q_len, kv_len] is made.
+/// kv_len], of which any size may be 1, f64 | f32 | bf16. -inf hides. With its gradient, for which a whole
+/// [n_batch, n_heads, q_len, kv_len] is made, f32 for bf16.
 EditPtr bias_tensor(const Var& bias, int64_t n_batch, int64_t n_heads, int64_t q_len, int64_t kv_len,
                     int64_t past = 0);
 
 struct SdpaOptions {
   /// TRUE = MAY ATTEND: i32, broadcast to [batch, n_heads, q_len, kv_len] from the right.
   Tensor attn_mask;
-  /// Added to scaled scores: f32 or f64, broadcast likewise; or this, not both.
+  /// Added to scaled scores: f64 | f32 | bf16, broadcast likewise; or this, not both.
   Var attn_bias;
   double dropout_p = 0;  // applies whenever it is above 0
   RandomKey key;         // of dropout
   /// Query i sees keys 0 .. i, whatever the lengths: the triangle begins at the top left. With a cache one
   /// wants the bottom right instead, query i sees keys up to i + kv_len - q_len: is_causal_lower_right.
   bool is_causal = false, is_causal_lower_right = false;
-  std::optional<double> scale;  // 1 / sqrt(d_k)
+  std::optional<double> scale;  // above 0; 1 / sqrt(d_k)
   bool enable_gqa = false;      // n_heads may be a multiple of n_kv_heads
   // Beyond PyTorch's.
   ScorePtr score;              // instead of the scaled dot product

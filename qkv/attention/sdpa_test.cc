@@ -150,6 +150,9 @@ TEST(Sdpa, SaysWhatDoesNotFit) {
   EXPECT_EQ(code(y, {.attn_bias = Var(random_tensor({2, 4}, 1))}), ErrorCode::kShape);
   EXPECT_EQ(code(y, {.dropout_p = 1}), ErrorCode::kValue);
   EXPECT_EQ(code(y, {.scale = -1}), ErrorCode::kValue);
+  EXPECT_EQ(code(y, {.scale = 0}), ErrorCode::kValue) << "not silently 1 / sqrt(d_k)";
+  EXPECT_EQ(code(y, {.attn_mask = random_tensor({3, 4}, 1)}), ErrorCode::kDtype) << "that is a bias";
+  EXPECT_EQ(code(y, {.attn_bias = Var(mask)}), ErrorCode::kDtype) << "that is a mask";
   EXPECT_EQ(code({y.q, y.k, y.v.transpose(2, 3)}, {}), ErrorCode::kShape);
   EXPECT_EQ(code(given(1, 1, 1, 4, 3), {.is_causal_lower_right = true}), ErrorCode::kShape);
 }

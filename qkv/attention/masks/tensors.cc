@@ -57,17 +57,18 @@ class BiasTensor final : public EditFor<BiasTensor> {
   std::vector<Var> inputs() const override { return {bias_}; }
   void begin_backward() const override {
     if (bias_.requires_grad())
-      gradient_ = Tensor::zeros({sizes_[0], sizes_[1], sizes_[2], sizes_[3]}, bias_.dtype());
+      gradient_ =
+          Tensor::zeros({sizes_[0], sizes_[1], sizes_[2], sizes_[3]}, accumulator_dtype(bias_.dtype()));
   }
   void end_backward() const override {
     if (!bias_.requires_grad()) return;
-    bias_.add_grad(summed());
+    bias_.add_grad(summed().to(bias_.dtype()));
     gradient_ = {};
   }
 
   template <class A>
   void edit(const ScoreTile<A>& t) const noexcept {
-    with_type([&]<class B>(B) {
+    kernels::visit_dtype(bias_.dtype(), [&]<class B>(B) {
       for (int64_t r = 0; r < t.rows; ++r) {
         const B* row = bias_.value().data<B>() + at_.row(t.batch, t.head, place(t, r));
         for (int64_t c = 0; c < t.cols; ++c) t.at(r, c) += static_cast<A>(row[(t.j0 + c) * at_.stride[3]]);
@@ -76,7 +77,7 @@ class BiasTensor final : public EditFor<BiasTensor> {
   }
   template <class A>
   void edit_backward(const ScoreTile<A>& t, A* ds, A* /*gradient*/) const noexcept {
-    with_type([&]<class B>(B) {
+    kernels::visit_dtype(gradient_.dtype(), [&]<class B>(B) {
       for (int64_t r = 0; r < t.rows; ++r) {
         const int64_t row = (t.batch * sizes_[1] + t.head) * sizes_[2] + place(t, r);
         std::transform(ds + r * t.stride, ds + r * t.stride + t.cols,
@@ -90,26 +91,21 @@ class BiasTensor final : public EditFor<BiasTensor> {
   int64_t place(const TilePlace& t, int64_t r) const noexcept {
     return std::clamp<int64_t>(t.i0 + r - past_, 0, sizes_[2] - 1);
   }
-  template <class Use>
-  void with_type(Use&& use) const {
-    bias_.dtype() == DType::kF64 ? use(double{}) : use(float{});
-  }
-
   Tensor summed() const {
-    const Tensor sum = Tensor::zeros(bias_.value().shape(), bias_.dtype());
-    const auto add = [&]<class A>(A) {
+    const Tensor sum = Tensor::zeros(bias_.value().shape(), gradient_.dtype());
+    kernels::visit_dtype(sum.dtype(), [&]<class A>(A) {
       const A* from = gradient_.data<A>();
       for (int64_t b = 0; b < sizes_[0]; ++b)
         for (int64_t h = 0; h < sizes_[1]; ++h)
           for (int64_t i = 0; i < sizes_[2]; ++i)
             for (int64_t j = 0; j < sizes_[3]; ++j) {
               const auto index = [&](int axis, int64_t x) { return at_.size[axis] == 1 ? 0 : x; };
-              sum.data<A>()[((index(0, b) * at_.size[1] + index(1, h)) * at_.size[2] + index(2, i)) *
-                                at_.size[3] +
-                            index(3, j)] += *from++;
+              A& to = sum.data<A>()[((index(0, b) * at_.size[1] + index(1, h)) * at_.size[2] + index(2, i)) *
+                                        at_.size[3] +
+                                    index(3, j)];
+              to = A(to + *from++);
             }
-    };
-    with_type(add);
+    });
     return sum;
   }
 
@@ -117,19 +113,22 @@ class BiasTensor final : public EditFor<BiasTensor> {
   Broadcast at_;
   std::array<int64_t, 4> sizes_;
   int64_t past_;
-  mutable Tensor gradient_;  // while a backward pass runs
+  mutable Tensor gradient_;  // of all pairs, while a backward pass runs
 };
 
 }  // namespace
 
 MaskPtr mask_tensor(const Tensor& visible, int64_t past) {
+  QKV_CHECK(visible.defined() && visible.dtype() == DType::kI32, kDtype,
+            "mask_tensor: needs i32, 0 or not, got {}; numbers to add go into bias_tensor",
+            visible.defined() ? name(visible.dtype()) : "nothing");
   return std::make_shared<TensorMask>(visible, past);
 }
 
 EditPtr bias_tensor(const Var& bias, int64_t n_batch, int64_t n_heads, int64_t q_len, int64_t kv_len,
                     int64_t past) {
-  QKV_CHECK(bias.defined() && (bias.dtype() == DType::kF32 || bias.dtype() == DType::kF64), kDtype,
-            "bias_tensor: needs f32 or f64");
+  QKV_CHECK(bias.defined() && bias.dtype() != DType::kI32, kDtype,
+            "bias_tensor: needs f64, f32 or bf16; true and false go into mask_tensor");
   return std::make_shared<BiasTensor>(bias, std::array{n_batch, n_heads, q_len, kv_len}, past);
 }
 

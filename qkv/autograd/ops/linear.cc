@@ -18,6 +18,13 @@ Tensor through_activation(const Tensor& dy, Activation f, const Tensor& kept) {
   return dx;
 }
 
+Tensor rows_of(const Tensor& stack, const ParameterRows& rows) {
+  QKV_CHECK(stack.rank() >= 1 && 0 <= rows.begin && rows.begin <= rows.end && rows.end <= stack.size(0),
+            kShape, "linear: {} is {}, rows {} .. {} are asked for", rows.parameter->name(),
+            stack.shape().str(), rows.begin, rows.end);
+  return stack.slice(0, rows.begin, rows.end);
+}
+
 }  // namespace
 
 Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias, Activation activation) {
@@ -49,6 +56,30 @@ Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias, A
     if (weight->trainable()) add_transposed_product(dy, x.value(), weight->grad());
     if (bias && bias->trainable()) add_column_sum(dy, bias->grad());
   });
+}
+
+Var linear(const Var& x, const ParameterRows& weight, const ParameterRows& bias) {
+  const Tensor w = rows_of(weight.parameter->value(), weight);
+  QKV_CHECK(x.value().rank() == 2 && w.rank() == 2 && x.size(1) == w.size(1), kShape,
+            "linear: {} is {}, x is {}", weight.parameter->name(), weight.parameter->value().shape().str(),
+            x.value().shape().str());
+  const Tensor out = Tensor::empty({x.size(0), w.size(0)}, x.dtype());
+  MatmulOptions options;
+  if (bias.parameter) options.bias = rows_of(bias.parameter->value(), bias);
+  matmul(x.value(), pack_matrix(w.transpose(0, 1), x.dtype()), out, options);
+  const bool trains_bias = bias.parameter && bias.parameter->trainable();
+  return Var::result(out, x.requires_grad() || weight.parameter->trainable() || trains_bias, {x},
+                     [=](const Tensor& grad) {
+                       const Tensor dy = grad.contiguous();
+                       if (x.requires_grad()) {
+                         const Tensor dx = Tensor::empty(x.value().shape(), x.dtype());
+                         matmul(dy, pack_matrix(w, dy.dtype()), dx);
+                         x.add_grad(dx);
+                       }
+                       if (weight.parameter->trainable())
+                         add_transposed_product(dy, x.value(), rows_of(weight.parameter->grad(), weight));
+                       if (trains_bias) add_column_sum(dy, rows_of(bias.parameter->grad(), bias));
+                     });
 }
 
 }  // namespace qkv

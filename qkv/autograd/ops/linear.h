@@ -19,4 +19,13 @@ namespace qkv {
 Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias = nullptr,
            Activation activation = Activation::kNone);
 
+/// Rows begin .. end - 1 of a parameter: one part of a stacked projection.
+struct ParameterRows {
+  ParameterPtr parameter;  // null: none
+  int64_t begin = 0, end = 0;
+};
+/// y = x W^T + b with those rows as W and b, whose gradients go where they came from. Unlike the above it
+/// packs W at every call, O(d_in d_out). Error kShape: rows that are not there.
+Var linear(const Var& x, const ParameterRows& weight, const ParameterRows& bias);
+
 }  // namespace qkv
