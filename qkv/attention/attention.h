@@ -10,6 +10,7 @@
 #include "qkv/attention/edits.h"
 #include "qkv/attention/masks.h"
 #include "qkv/attention/normalizers.h"
+#include "qkv/attention/own_rule.h"
 #include "qkv/attention/probe.h"
 #include "qkv/attention/relative.h"
 #include "qkv/attention/score.h"

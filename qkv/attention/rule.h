@@ -6,11 +6,12 @@
 // cross-attention they do not, so use rules there that look at keys only.
 //
 // Edits apply in the order given, masks after all of them: what is hidden stays hidden whatever an edit does.
+//
+// own_rule.h makes rules of lambdas.
 
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "qkv/autograd/parameter.h"
@@ -123,59 +124,5 @@ class EditFor : public Edit {
       mine().edit_backward(t, ds, gradient);
   }
 };
-
-namespace detail {
-
-template <class Sees>
-class MaskByPair final : public Mask {
- public:
-  explicit MaskByPair(Sees sees) : sees_(std::move(sees)) {}
-  void visible(const TilePlace& t, uint64_t* words) const noexcept override {
-    for (int64_t r = 0; r < t.rows; ++r) {
-      words[r] = 0;
-      for (int64_t c = 0; c < t.cols; ++c)
-        words[r] |= uint64_t{sees_(t.batch, t.head, t.i0 + r, t.j0 + c)} << c;
-    }
-  }
-
- private:
-  Sees sees_;
-};
-
-template <class Bias>
-class BiasByPair final : public EditFor<BiasByPair<Bias>> {
- public:
-  explicit BiasByPair(Bias bias) : bias_(std::move(bias)) {}
-  template <class A>
-  void edit(const ScoreTile<A>& t) const noexcept {
-    for (int64_t r = 0; r < t.rows; ++r)
-      for (int64_t c = 0; c < t.cols; ++c)
-        t.at(r, c) += static_cast<A>(bias_(t.batch, t.head, t.i0 + r, t.j0 + c));
-  }
-
- private:
-  Bias bias_;
-};
-
-}  // namespace detail
-
-/// A mask of your own: sees(batch, head, i, j) -> bool.
-///
-///     .rules = {mask([](int64_t, int64_t, int64_t i, int64_t j) { return (i - j) % 3 == 0; })}
-///
-/// It is asked for every pair of every tile; write a class with sight() where whole tiles can be told apart.
-template <class Sees>
-MaskPtr mask(Sees sees) {
-  return std::make_shared<detail::MaskByPair<Sees>>(std::move(sees));
-}
-
-/// A bias of your own, a number for each place: s' = s + bias(batch, head, i, j).
-///
-///     .rules = {bias([](int64_t, int64_t head, int64_t i, int64_t j) { return -0.1 * (head + 1) * (i - j);
-///     })}
-template <class Bias>
-EditPtr bias(Bias f) {
-  return std::make_shared<detail::BiasByPair<Bias>>(std::move(f));
-}
 
 }  // namespace qkv
