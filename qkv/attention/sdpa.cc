@@ -16,16 +16,6 @@ Tensor heads_of(const Tensor& rows, int64_t batch, int64_t heads) {
   return x.reshape({batch, x.size(0) / std::max<int64_t>(batch, 1), heads, x.size(1) / heads})
       .transpose(1, 2);
 }
-Var to_rows(const Var& x) {
-  const int64_t batch = x.size(0), heads = x.size(1);
-  return Var::result(rows_of(x.value()), x.requires_grad(), {x},
-                     [=](const Tensor& dy) { x.add_grad(heads_of(dy, batch, heads)); });
-}
-Var to_heads(const Var& rows, int64_t batch, int64_t heads) {
-  return Var::result(heads_of(rows.value(), batch, heads), rows.requires_grad(), {rows},
-                     [=](const Tensor& dy) { rows.add_grad(rows_of(dy)); });
-}
-
 // PyTorch's broadcasting: missing axes come first.
 Tensor with_four_axes(const Tensor& x, const char* what) {
   QKV_CHECK(x.rank() <= 4, kShape, "{}: has {} axes, at most [batch, n_heads, q_len, kv_len]", what,
@@ -47,6 +37,24 @@ void check_broadcasts(const Tensor& x, const Shape& to, const char* what) {
 }
 
 }  // namespace
+
+Var split_heads(const Var& rows, int64_t batch, int64_t n_heads) {
+  QKV_CHECK(rows.defined() && rows.value().rank() == 2 && batch >= 0 && n_heads > 0 &&
+                rows.size(1) % n_heads == 0 && (batch > 0 ? rows.size(0) % batch == 0 : rows.size(0) == 0),
+            kShape, "split_heads: {} is not [batch ({}) * length, n_heads ({}) * width]",
+            rows.defined() ? rows.value().shape().str() : "nothing", batch, n_heads);
+  return Var::result(heads_of(rows.value(), batch, n_heads), rows.requires_grad(), {rows},
+                     [=](const Tensor& dy) { rows.add_grad(rows_of(dy)); });
+}
+
+Var merge_heads(const Var& heads) {
+  QKV_CHECK(heads.defined() && heads.value().rank() == 4, kShape,
+            "merge_heads: needs [batch, n_heads, length, width], got {}",
+            heads.defined() ? heads.value().shape().str() : "nothing");
+  const int64_t batch = heads.size(0), n_heads = heads.size(1);
+  return Var::result(rows_of(heads.value()), heads.requires_grad(), {heads},
+                     [=](const Tensor& dy) { heads.add_grad(heads_of(dy, batch, n_heads)); });
+}
 
 Var scaled_dot_product_attention(const Var& query, const Var& key, const Var& value, const SdpaOptions& o) {
   for (const Var* x : {&query, &key, &value})
@@ -115,9 +123,9 @@ Var scaled_dot_product_attention(const Var& query, const Var& key, const Var& va
 
   const std::vector<int64_t> q_lengths(static_cast<size_t>(batch), q_len),
       kv_lengths(static_cast<size_t>(batch), kv_len), pasts(static_cast<size_t>(batch), past);
-  return to_heads(attention(to_rows(query), to_rows(key), to_rows(value), Segments(q_lengths, pasts),
-                            Segments(kv_lengths), options),
-                  batch, n_heads);
+  return split_heads(attention(merge_heads(query), merge_heads(key), merge_heads(value),
+                               Segments(q_lengths, pasts), Segments(kv_lengths), options),
+                     batch, n_heads);
 }
 
 }  // namespace qkv

@@ -39,6 +39,12 @@ struct SdpaOptions {
   Probe* probe = nullptr;
 };
 
+/// Between the two faces: rows [batch * length, n_heads * width], as projections give them, and [batch,
+/// n_heads, length, width]. Splitting copies nothing, and merging what was split neither. With gradients.
+/// Errors kShape.
+Var split_heads(const Var& rows, int64_t batch, int64_t n_heads);
+Var merge_heads(const Var& heads);
+
 /// softmax(scale Q K^T + bias, where visible) V.
 /// torch.nn.functional.scaled_dot_product_attention of PyTorch 2.5 in meaning.
 ///

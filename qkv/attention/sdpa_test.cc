@@ -132,6 +132,21 @@ TEST(Sdpa, TakesStridedTensors) {
   EXPECT_EQ(max_difference(call(x).contiguous(), call(copied).contiguous()), 0);
 }
 
+TEST(Sdpa, HeadsAreSplitAndMergedWithoutACopyAndWithGradients) {
+  const Var rows(random_tensor({6, 8}, 1));
+  const Var heads = split_heads(rows, 2, 4);
+  EXPECT_EQ(heads.value().shape(), (Shape{2, 4, 3, 2}));
+  EXPECT_EQ(heads.value().at({1, 2, 0, 1}), rows.value().at({3, 5}));
+  const Tensor back = merge_heads(heads).value();
+  EXPECT_EQ(back.data<double>(), rows.value().data<double>());
+  EXPECT_EQ(gradcheck([](const auto& x) { return split_heads(x[0], 2, 4); }, {rows.value()}), "");
+  EXPECT_EQ(gradcheck([](const auto& x) { return merge_heads(x[0]); }, {heads.value()}), "");
+  EXPECT_EQ(split_heads(Var(Tensor::zeros({0, 8}, DType::kF64)), 2, 4).value().shape(), (Shape{2, 4, 0, 2}));
+  EXPECT_THROW((void)split_heads(rows, 4, 4), Error);
+  EXPECT_THROW((void)split_heads(rows, 2, 3), Error);
+  EXPECT_THROW((void)merge_heads(rows), Error);
+}
+
 TEST(Sdpa, SaysWhatDoesNotFit) {
   const Given x = given(1, 2, 1, 3, 4);
   const auto code = [&](const Given& g, const SdpaOptions& o) {
