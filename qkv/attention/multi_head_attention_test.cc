@@ -134,6 +134,24 @@ TEST(MultiHeadFunction, AQueryThatSeesNoKeyGetsTheOutputBiasAlone) {
   }
 }
 
+TEST(MultiHeadFunction, ASequenceGetsTheSameBitsAloneAndBesideAnythingAndWithAnyPadding) {
+  for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
+    const Layer layer({.embed_dim = 6}, accumulator_dtype(dtype));
+    const Tensor x = random_tensor({2, 9, 6}, 1, dtype);
+    x.slice(1, 7, 9).fill(std::nan(""));  // both end in two places of padding
+    const Tensor padding = Tensor::zeros({2, 9}, DType::kI32);
+    padding.columns(7, 9).fill(1);
+    MultiHeadOptions options{.n_heads = 2, .batch_first = true, .key_padding_mask = padding};
+    const Tensor together =
+        multi_head_attention(Var(x), Var(x), Var(x), layer.weights, options).output.value();
+    options.key_padding_mask = {};
+    const Var alone(x.slice(0, 1, 2).slice(1, 0, 7).contiguous());
+    EXPECT_EQ(multi_head_attention(alone, alone, alone, layer.weights, options).output.value().values(),
+              together.slice(0, 1, 2).slice(1, 0, 7).values())
+        << name(dtype);
+  }
+}
+
 TEST(MultiHeadFunction, ALengthOfNothingIsFine) {
   const Layer layer({.embed_dim = 4});
   const Var none(Tensor::zeros({2, 0, 4}, DType::kF64), true), some(random_tensor({2, 3, 4}, 1), true);
