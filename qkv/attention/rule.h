@@ -84,7 +84,8 @@ class Edit : public Rule {
   /// True if backward reads `tile.scores`, which then hold s'.
   virtual bool backward_reads_scores() const { return false; }
   /// ds [rows, cols], rows tile.stride apart, holds dL/ds' and gets dL/ds. The gradient of parameter() is
-  /// added to `gradient`, of its size(1) numbers of tile.head. It must be linear in ds.
+  /// added to `gradient`, of its size(1) numbers of tile.head. It must be linear in ds, and a pair whose ds
+  /// is 0 keeps 0 whatever its score: hidden ones may be NaN.
   virtual void backward(const ScoreTile<float>& /*tile*/, float* /*ds*/, float* /*gradient*/) const noexcept {
   }
   virtual void backward(const ScoreTile<double>& /*tile*/, double* /*ds*/,

@@ -38,7 +38,7 @@ struct SoftmaxTile {
 /// The backward pass's tile, given lse[r] = max + log(sum) of the whole row (-inf: the row saw no key) and
 /// delta[r] = sum_d dout[r][d] * out[r][d]. With k = 1 where keep has the bit, else 0:
 ///   w = exp(scale * s - lse),  p = k w,  ds = w * (k keep_scale dp - delta)
-/// p and ds rounded to T; where w is 0, and in rows where lse is -inf, both are 0 whatever dp is.
+/// p and ds rounded to T; where w is 0 both are 0 whatever dp is, and where a score is -inf whatever lse is.
 template <class T>
 struct SoftmaxTileBackward {
   using A = accumulator_t<T>;
@@ -88,7 +88,8 @@ struct AttentionKernels {
   void (*add_diagonals)(int64_t rows, int64_t cols, const A* bias, A* s, int64_t stride) noexcept = nullptr;
   /// sums[c - r] += ds[r][c], rows in order.
   void (*sum_diagonals)(int64_t rows, int64_t cols, const A* ds, int64_t stride, A* sums) noexcept = nullptr;
-  /// s' = cap * tanh(s / cap) in place; and ds *= 1 - (s' / cap)^2, given s'.
+  /// s' = cap * tanh(s / cap) in place; and ds *= 1 - (s' / cap)^2, given s'. A ds of 0, as a hidden pair's
+  /// is, stays 0 even where s' is NaN.
   void (*soft_cap)(int64_t rows, int64_t cols, A cap, A* s, int64_t stride) noexcept = nullptr;
   void (*soft_cap_backward)(int64_t rows, int64_t cols, A cap, const A* s, A* ds,
                             int64_t stride) noexcept = nullptr;

@@ -25,9 +25,10 @@ class Softmax final : public NormalizerFor<Softmax> {
     const A before = max;
     for (int64_t j = 0; j < n; ++j) max = std::max(max, s[j]);
     if (sink_ && max > before) sum = std::exp(before - max);
-    for (int64_t j = 0; j < n; ++j) sum += s[j] = s[j] == kNone ? A(0) : std::exp(s[j] - max);
     for (int64_t j = 0; j < n; ++j)
-      if (sum != 0) s[j] /= sum;
+      if (s[j] != kNone) sum += std::exp(s[j] - max);
+    // A hidden key has weight 0 even where the sum is NaN.
+    for (int64_t j = 0; j < n; ++j) s[j] = s[j] == kNone ? A(0) : std::exp(s[j] - max) / sum;
     return sum == 0 ? kNone : max + std::log(sum);
   }
 

@@ -12,8 +12,8 @@
 namespace qkv {
 
 /// The scores of s [n] above max - reach, less max, in descending order: a lower one has weight 0 in any
-/// case. Nothing comes back where the weights are plain already, and s holds them: zeros where every key is
-/// hidden, NaN where a score is, or is infinite.
+/// case. Nothing comes back where the weights are plain already, and s holds them: zeros where keys are hidden,
+/// NaN at the others if a score is, or is infinite.
 template <class A>
 std::vector<A> scores_near_the_largest(int64_t n, A* s, A reach, A& max) {
   max = n > 0 ? *std::max_element(s, s + n) : A(0);
@@ -21,7 +21,8 @@ std::vector<A> scores_near_the_largest(int64_t n, A* s, A reach, A& max) {
              bad = std::any_of(s, s + n,
                                [](A x) { return std::isnan(x) || x == std::numeric_limits<A>::infinity(); });
   if (hidden || bad) {
-    std::fill(s, s + n, bad ? std::numeric_limits<A>::quiet_NaN() : A(0));
+    for (int64_t j = 0; j < n; ++j)
+      s[j] = s[j] == -std::numeric_limits<A>::infinity() ? A(0) : std::numeric_limits<A>::quiet_NaN();
     return {};
   }
   std::vector<A> near;

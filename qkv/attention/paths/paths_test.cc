@@ -375,6 +375,30 @@ TEST(Attention, NanReachesOnlyTheQueriesThatSeeIt) {
   });
 }
 
+// A query that is NaN has weights of NaN, but only for keys that it sees: the gradients of the others stay.
+TEST(Attention, NanInAQueryLeavesTheGradientsOfKeysItDoesNotSee) {
+  const HeadSizes heads{.n_heads = 1, .d_k = 8};
+  for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16})
+    for (const kernels::Table* table : tables())
+      for (const NormalizerPtr& normalizer : {softmax_normalizer(), sigmoid(), sparsemax(), entmax15()})
+        for (AttentionPath path : {AttentionPath::kReference, AttentionPath::kAuto}) {
+          const AttentionOptions options{.heads = heads,
+                                         .rules = {causal()},
+                                         .normalizer = normalizer,
+                                         .path = path,
+                                         .kernels = table};
+          Inputs in = random_inputs({.heads = heads, .q_lengths = {80}, .kv_lengths = {}}, dtype);
+          const Outcome clean = run(in, options);
+          in.q = in.q.clone();
+          in.q.rows(70, 71).fill(std::nan(""));
+          const Outcome bad = run(in, options);
+          const std::string what = fmt::format("{} {} {}", name(dtype), name(table->isa), normalizer->name());
+          EXPECT_TRUE(std::isnan(bad.dv.at({70, 0}))) << what;
+          expect_equal_bits(bad.dk.rows(71, 80), clean.dk.rows(71, 80), what + " dk");
+          expect_equal_bits(bad.dv.rows(71, 80), clean.dv.rows(71, 80), what + " dv");
+        }
+}
+
 TEST(Attention, DropoutKeepsTheExpectationAndIsDrawnAfreshForEachKey) {
   const Shapes shapes{.heads = {.n_heads = 2, .d_k = 8}, .q_lengths = {90}, .kv_lengths = {}};
   const Inputs in = random_inputs(shapes, DType::kF32);

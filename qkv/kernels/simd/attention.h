@@ -75,7 +75,8 @@ struct Attention {
   };
 
   // exp(scale s - max) = 2^(scale log2(e) s - log2(e) max): one multiply-subtract. What the second term
-  // rounds is common to a row and to all its tiles, so it cancels between weights and sum.
+  // rounds is common to a row and to all its tiles, so it cancels between weights and sum. (The difference
+  // first, then times log2(e), was tried: errors against float64 stay where they were.)
   template <int N, bool kHides, bool kDropout>
   static void softmax_rows(const SoftmaxTile<T>& t) {
     const Row<N> row{t.cols - (N - 1) * L};
@@ -114,14 +115,14 @@ struct Attention {
     const Row<N> row{t.cols - (N - 1) * L};
     const V factor = V::set(t.scale * kLog2E), keep_scale = V::set(t.keep_scale);
     for (int64_t r = 0; r < t.rows; ++r) {
-      // A row that saw no key is all -inf: measured from 0, its weights come out as 0.
-      const V shift = V::set(t.lse[r] == kMasked ? 0 : t.lse[r] * kLog2E), delta = V::set(t.delta[r]);
+      const V shift = V::set(t.lse[r] * kLog2E), delta = V::set(t.delta[r]);
       const uint64_t word = kDropout ? t.keep[r] : 0;
 #pragma GCC unroll 8
       for (int v = 0; v < N; ++v) {
         V s = row.load(t.s + r * t.stride, v, kMasked);
         if constexpr (kHides) s = show(t.visible[r], v * L, s);
-        const V w = exp2_below_127<T>(fms(s, factor, shift));
+        // What is hidden has weight 0 even where lse is NaN, or -inf as a row's is that saw no key.
+        const V w = select(s == V::set(kMasked), V::zero(), exp2_below_127<T>(fms(s, factor, shift)));
         const V scaled = row.load(t.dp + r * t.stride, v, 0) * keep_scale,
                 d = kDropout ? drop(word, v * L, scaled) : scaled;
         row.store(t.p + r * t.p_stride, v, kDropout ? drop(word, v * L, w) : w);
@@ -223,7 +224,7 @@ struct Attention {
     for (int64_t r = 0; r < rows; ++r, s += stride, ds += stride)
       each<V, 1>(cols, [&](int, int64_t c, auto at) {
         const V share = at.load(s + c) * down, d = at.load(ds + c);
-        at.store(ds + c, fnma(share * share, d, d));
+        at.store(ds + c, select(d == V::zero(), d, fnma(share * share, d, d)));
       });
   }
 
