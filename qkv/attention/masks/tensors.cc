@@ -56,12 +56,12 @@ class BiasTensor final : public EditFor<BiasTensor> {
   bool passes_gradients() const override { return !bias_.requires_grad(); }
   std::vector<Var> inputs() const override { return {bias_}; }
   void begin_backward() const override {
-    if (bias_.requires_grad())
+    if (bias_.requires_grad() && !gradient_.defined())  // it may stand twice among the rules
       gradient_ =
           Tensor::zeros({sizes_[0], sizes_[1], sizes_[2], sizes_[3]}, accumulator_dtype(bias_.dtype()));
   }
   void end_backward() const override {
-    if (!bias_.requires_grad()) return;
+    if (!gradient_.defined()) return;
     bias_.add_grad(summed().to(bias_.dtype()));
     gradient_ = {};
   }
@@ -69,27 +69,33 @@ class BiasTensor final : public EditFor<BiasTensor> {
   template <class A>
   void edit(const ScoreTile<A>& t) const noexcept {
     kernels::visit_dtype(bias_.dtype(), [&]<class B>(B) {
-      for (int64_t r = 0; r < t.rows; ++r) {
-        const B* row = bias_.value().data<B>() + at_.row(t.batch, t.head, place(t, r));
-        for (int64_t c = 0; c < t.cols; ++c) t.at(r, c) += static_cast<A>(row[(t.j0 + c) * at_.stride[3]]);
-      }
+      each_row(t, [&](int64_t r, int64_t i, int64_t cols) {
+        const B* row = bias_.value().data<B>() + at_.row(t.batch, t.head, i);
+        for (int64_t c = 0; c < cols; ++c) t.at(r, c) += static_cast<A>(row[(t.j0 + c) * at_.stride[3]]);
+      });
     });
   }
   template <class A>
   void edit_backward(const ScoreTile<A>& t, A* ds, A* /*gradient*/) const noexcept {
     kernels::visit_dtype(gradient_.dtype(), [&]<class B>(B) {
-      for (int64_t r = 0; r < t.rows; ++r) {
-        const int64_t row = (t.batch * sizes_[1] + t.head) * sizes_[2] + place(t, r);
-        std::transform(ds + r * t.stride, ds + r * t.stride + t.cols,
-                       gradient_.data<B>() + row * sizes_[3] + t.j0, [](A x) { return static_cast<B>(x); });
-      }
+      each_row(t, [&](int64_t r, int64_t i, int64_t cols) {
+        const int64_t row = (t.batch * sizes_[1] + t.head) * sizes_[2] + i;
+        B* sums = gradient_.data<B>() + row * sizes_[3] + t.j0;
+        for (int64_t c = 0; c < cols; ++c)
+          sums[c] = static_cast<B>(static_cast<A>(sums[c]) + ds[r * t.stride + c]);
+      });
     });
   }
 
  private:
-  // Positions count from the past; the tensor's rows do not.
-  int64_t place(const TilePlace& t, int64_t r) const noexcept {
-    return std::clamp<int64_t>(t.i0 + r - past_, 0, sizes_[2] - 1);
+  // use(r, i, cols) for the tile's rows r that have a row i of their own, as far as that goes. Positions
+  // count from the past; the tensor's rows do not.
+  template <class Use>
+  void each_row(const TilePlace& t, Use&& use) const noexcept {
+    if (t.batch >= sizes_[0] || t.head >= sizes_[1]) return;
+    for (int64_t r = 0; r < t.rows; ++r)
+      if (const int64_t i = t.i0 + r - past_; i >= 0 && i < sizes_[2])
+        use(r, i, std::min(t.cols, sizes_[3] - t.j0));
   }
   Tensor summed() const {
     const Tensor sum = Tensor::zeros(bias_.value().shape(), gradient_.dtype());

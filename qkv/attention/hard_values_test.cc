@@ -1,0 +1,184 @@
+// Values at the ends of the number line, and what is not a number: they pass through where they are seen, and
+// change nothing elsewhere.
+
+#include <limits>
+
+#include "qkv/attention/sdpa.h"
+#include "qkv/attention/test_cases.h"
+
+namespace qkv {
+namespace {
+
+using namespace test;
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+// use(options, dtype, what) for both paths, every dtype and family, and every normalizer.
+template <class Use>
+void for_all(const HeadSizes& heads, Use&& use) {
+  for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16})
+    for (const kernels::Table* table : tables())
+      for (AttentionPath path : {AttentionPath::kReference, AttentionPath::kAuto}) {
+        if (path == AttentionPath::kReference && table != tables().front()) continue;
+        ParameterSet set(1, accumulator_dtype(dtype));
+        for (const NormalizerPtr& normalizer :
+             {softmax_normalizer(), softmax_with_sink(set, "n", heads), sigmoid(), sparsemax(), entmax15()}) {
+          const bool blockwise = normalizer->blockwise() != Normalizer::Blockwise::kNone;
+          if (path == AttentionPath::kAuto && !blockwise) continue;
+          use(AttentionOptions{.heads = heads, .normalizer = normalizer, .path = path, .kernels = table},
+              dtype,
+              fmt::format("{} {} {}{}", name(dtype), name(table->isa), normalizer->name(),
+                          path == AttentionPath::kReference ? " reference" : ""));
+        }
+      }
+}
+
+Tensor bias_of(int64_t n, int64_t m, DType dtype, const std::function<double(int64_t, int64_t)>& f) {
+  std::vector<double> x;
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t j = 0; j < m; ++j) x.push_back(f(i, j));
+  return Tensor::from({1, 1, n, m}, x, accumulator_dtype(dtype));
+}
+
+constexpr HeadSizes kHeads{.n_heads = 2, .n_kv_heads = 1, .d_k = 8, .d_v = 8};
+constexpr int64_t kLength = 70;
+Inputs seventy(DType dtype) {
+  return random_inputs({.heads = kHeads, .q_lengths = {kLength}, .kv_lengths = {}}, dtype);
+}
+
+TEST(HardValues, BiasOfMinusInfinityHidesAndWholeRowsOfItGiveZeros) {
+  for_all(kHeads, [](AttentionOptions options, DType dtype, const std::string& what) {
+    const Inputs in = seventy(dtype);
+    // Rows 3 and 66 see nothing, row 5 the second tile alone, all others miss key 7.
+    const auto hidden = [](int64_t i, int64_t j) {
+      return i == 3 || i == 66 || (i == 5 && j < 64) || j == 7;
+    };
+    const Tensor values =
+        bias_of(kLength, kLength, dtype, [&](int64_t i, int64_t j) { return hidden(i, j) ? -kInf : 0; });
+    const Var trained(values, true);
+    options.rules = {bias_tensor(trained, 1, 2, kLength, kLength)};
+    const Outcome biased = run(in, options);
+    options.rules = {mask([&](int64_t, int64_t, int64_t i, int64_t j) { return !hidden(i, j); })};
+    const Outcome masked = run(in, options);
+    // Scores with a bias are scaled before the softmax, so they round differently.
+    expect_close(biased, masked, dtype == DType::kBF16 ? 0.05 : 1e-4, what);
+    for (int64_t i : {3, 66}) {
+      EXPECT_EQ(max_difference(biased.out.rows(i, i + 1), Tensor::zeros({1, 16}, dtype)), 0) << what;
+      EXPECT_EQ(max_difference(biased.dq.rows(i, i + 1), Tensor::zeros({1, 16}, dtype)), 0) << what;
+    }
+    for (int64_t i : {3, 66, 0}) EXPECT_EQ(trained.grad().at({0, 0, i, 7}), 0) << what;
+    EXPECT_EQ(max_difference(biased.dv.rows(7, 8), Tensor::zeros({1, 8}, dtype)), 0) << what;
+  });
+}
+
+TEST(HardValues, ScoresOfTenThousandEitherWayAreExact) {
+  for_all(kHeads, [](AttentionOptions options, DType dtype, const std::string& what) {
+    const Inputs in = seventy(dtype);
+    // Keys 0 and 65 score 10^4 more than the rest: they share all the weight. Scores of q . k are left out.
+    options.score = uniform();
+    const auto of = [&](double high, double low) {
+      options.rules = {
+          bias([=](int64_t, int64_t, int64_t, int64_t j) { return j == 0 || j == 65 ? high : low; })};
+      return run(in, options);
+    };
+    const bool sink = options.normalizer->name() == "softmax_with_sink",
+               sigmoid = options.normalizer->name() == "sigmoid";
+    const double share = sigmoid ? 1 : 0.5, tolerance = dtype == DType::kBF16 ? 0.02 : 1e-5;
+    const Outcome high = of(1e4, 0), both = of(1e4, -1e4), low = of(0, -1e4);
+    for (int64_t d = 0; d < 8; ++d) {
+      const double sum = in.v.at({0, d}) + in.v.at({65, d});
+      if (!sigmoid) {
+        EXPECT_NEAR(high.out.at({69, d}), share * sum, tolerance) << what;
+      }
+      EXPECT_NEAR(both.out.at({69, d}), share * sum, tolerance) << what;
+      EXPECT_NEAR(low.out.at({69, d}), (sigmoid ? 0.5 : sink ? 1.0 / 3 : 0.5) * sum, tolerance) << what;
+    }
+    for (const Tensor& t : {high.out, high.dv, both.out, both.dv, low.out, low.dv})
+      for (double x : t.values()) ASSERT_TRUE(std::isfinite(x)) << what;
+  });
+}
+
+TEST(HardValues, ScoreOfPlusInfinityOrNanSpoilsItsRowAlone) {
+  for_all(kHeads, [](AttentionOptions options, DType dtype, const std::string& what) {
+    const Inputs in = seventy(dtype);
+    const auto with = [&](double x) {
+      options.rules = {causal(), bias([=](int64_t, int64_t h, int64_t i, int64_t j) {
+                         return h == 0 && i == 66 && j == 2 ? x : 0;
+                       })};
+      return run(in, options);
+    };
+    const Outcome clean = with(0);
+    for (double x : {kInf, std::nan("")}) {
+      const Outcome bad = with(x);
+      const bool sigmoid = options.normalizer->name() == "sigmoid" && x == kInf;  // has a weight of 1
+      EXPECT_EQ(std::isnan(bad.out.at({66, 0})), !sigmoid) << what;
+      for (int64_t i = 0; i < kLength; ++i) {
+        if (i == 66) continue;
+        expect_equal_bits(bad.out.rows(i, i + 1), clean.out.rows(i, i + 1), what);
+        expect_equal_bits(bad.dq.rows(i, i + 1), clean.dq.rows(i, i + 1), what + " dq");
+      }
+      expect_equal_bits(bad.out.columns(8, 16), clean.out.columns(8, 16), what + " the other head");
+      expect_equal_bits(bad.dk.rows(67, kLength), clean.dk.rows(67, kLength), what + " dk");
+      expect_equal_bits(bad.dv.rows(67, kLength), clean.dv.rows(67, kLength), what + " dv");
+    }
+  });
+}
+
+// A slope of head 0 is NaN, or what an edit is given: head 0 has NaN, and head 1 every bit it had.
+TEST(HardValues, NanInAParameterStaysInItsHead) {
+  for_all(kHeads, [](AttentionOptions options, DType dtype, const std::string& what) {
+    const Inputs in = seventy(dtype);
+    ParameterSet set(1, accumulator_dtype(dtype));
+    options.rules = {learned_alibi(set, "a", kHeads), soft_cap(5)};
+    const Outcome clean = run(in, options);
+    const Tensor slopes = set.find("a.slopes")->value().clone();
+    slopes.rows(0, 1).fill(std::nan(""));
+    set.find("a.slopes")->set_value(slopes);
+    const Outcome bad = run(in, options);
+    EXPECT_TRUE(std::isnan(bad.out.at({60, 0}))) << what;
+    expect_equal_bits(bad.out.columns(8, 16), clean.out.columns(8, 16), what);
+    expect_equal_bits(bad.dq.columns(8, 16), clean.dq.columns(8, 16), what + " dq");
+  });
+}
+
+// The same bias twice is twice the bias, and has twice the gradient.
+TEST(HardValues, OneBiasTensorMayStandTwiceAmongTheRules) {
+  const Inputs in = seventy(DType::kF64);
+  const Tensor values = random_tensor({1, 1, kLength, kLength}, 3);
+  const Var once(values, true), twice(values, true);
+  const EditPtr rule = bias_tensor(once, 1, 2, kLength, kLength);
+  AttentionOptions options{.heads = kHeads, .rules = {rule, rule}};
+  const Outcome a = run(in, options);
+  options.rules = {bias_tensor(twice, 1, 2, kLength, kLength), bias_tensor(twice, 1, 2, kLength, kLength)};
+  const Outcome b = run(in, options);
+  expect_equal_bits(a.out, b.out, "out");
+  EXPECT_LE(max_difference(once.grad(), twice.grad()), 1e-12);
+}
+
+// It once read, and in backward wrote, memory beyond the tensor.
+TEST(HardValues, BiasTensorAddsNothingBeyondItsSizes) {
+  const Inputs in = random_inputs({.heads = kHeads, .q_lengths = {70, 9}, .kv_lengths = {}}, DType::kF64);
+  const Tensor values = random_tensor({1, 1, 4, 5}, 3);
+  AttentionOptions options{.heads = kHeads, .rules = {bias_tensor(Var(values, true), 1, 1, 4, 5)}};
+  const Outcome small = run(in, options);
+  options.rules = {bias([&](int64_t b, int64_t h, int64_t i, int64_t j) {
+    return b == 0 && h == 0 && i < 4 && j < 5 ? values.at({0, 0, i, j}) : 0;
+  })};
+  expect_close(small, run(in, options), 1e-12, "");
+}
+
+TEST(HardValues, NoTokensOnEitherSideGiveZerosOrNothing) {
+  for_all({.n_heads = 1, .d_k = 1}, [](AttentionOptions options, DType dtype, const std::string& what) {
+    const Inputs in =
+        random_inputs({.heads = options.heads, .q_lengths = {0, 2, 1, 0}, .kv_lengths = {3, 0, 1, 0}}, dtype);
+    const Outcome out = run(in, options);
+    EXPECT_EQ(max_difference(out.out.rows(0, 2), Tensor::zeros({2, 1}, dtype)), 0) << what;
+    EXPECT_EQ(max_difference(out.dq.rows(0, 2), Tensor::zeros({2, 1}, dtype)), 0) << what;
+    EXPECT_EQ(max_difference(out.dk.rows(0, 3), Tensor::zeros({3, 1}, dtype)), 0) << what;
+    EXPECT_EQ(max_difference(out.dv.rows(0, 3), Tensor::zeros({3, 1}, dtype)), 0) << what;
+    EXPECT_TRUE(std::isfinite(out.out.at({2, 0}))) << what;
+  });
+}
+
+}  // namespace
+}  // namespace qkv
