@@ -434,8 +434,8 @@ inline double largest_gain(const Tensor& x, int64_t d) {
 
 /// How far the blocked path may lie from the reference, relative to 1 + the largest number of a tensor. To
 /// find what is wrong, not how exact it is (error_test.cc does that): several times what correct cases
-/// showed. The gradients of rules, scores and sinks are sums over rows and heads, of their errors too; that
-/// of a slope weighs them by distance.
+/// showed. The gradients of keys, values, rules, scores and sinks are sums over rows and heads, of their
+/// errors too; that of a slope weighs them by distance.
 inline double tolerance(const Drawn& d, std::string_view tensor) {
   const double base = d.c.dtype == DType::kF64 ? 1e-12 : d.c.dtype == DType::kF32 ? 1e-5 : 0.1;
   const bool norms = score_names()[d.c.score] == "cosine" || score_names()[d.c.score] == "qk_norm";
@@ -445,7 +445,7 @@ inline double tolerance(const Drawn& d, std::string_view tensor) {
     gain = largest_gain(q, d.c.heads.d_k);
   }
   if (norms && tensor == "dk") gain = largest_gain(d.given.k, d.c.heads.d_k);
-  if (tensor != "out" && tensor != "dq" && tensor != "dk" && tensor != "dv")
+  if (tensor != "out" && tensor != "dq")
     sums = std::sqrt(static_cast<double>(1 + d.given.queries.n_tokens() * d.c.heads.n_heads));
   if (tensor.ends_with("slopes")) sums *= std::max(1.0, static_cast<double>(std::max(d.max_q, d.max_kv)) / 8);
   return base * gain * sums;
