@@ -24,6 +24,7 @@ enum class Activation : uint8_t {
   kGeluTanh,  // its tanh approximation (GPT-2's gelu_new)
   kSilu,      // x sigmoid(x), also called swish
   kTanh,
+  kEluPlusOne,  // x + 1 above 0, e^x below: positive (linear attention's feature map)
 };
 
 template <class T>

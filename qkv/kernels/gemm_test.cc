@@ -161,6 +161,8 @@ double activate(Activation f, double x) {
       return x / (1 + std::exp(-x));
     case Activation::kTanh:
       return std::tanh(x);
+    case Activation::kEluPlusOne:
+      return x > 0 ? x + 1 : std::exp(x);
   }
   return x;
 }
@@ -269,7 +271,7 @@ TYPED_TEST(GemmOf, AppliesEveryEpilogue) {
   uint32_t seed = 0;
   for (const auto& family : families<TypeParam>())
     for (Activation f : {Activation::kNone, Activation::kRelu, Activation::kGelu, Activation::kGeluTanh,
-                         Activation::kSilu, Activation::kTanh})
+                         Activation::kSilu, Activation::kTanh, Activation::kEluPlusOne})
       for (int flags = 0; flags < 8; ++flags)
         for (int64_t n : {9, 64, 83})
           check(family,

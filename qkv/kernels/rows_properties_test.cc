@@ -71,7 +71,8 @@ TEST(VectorMath, GivesTheSameBitsInEveryFamily) {
   const int64_t n = 100001;
   std::vector<float> x(n), first(n), y(n);
   for (int64_t i = 0; i < n; ++i) x[i] = static_cast<float>(-120 + 240.0 * i / n);
-  for (Activation f : {Activation::kGelu, Activation::kGeluTanh, Activation::kSilu, Activation::kTanh}) {
+  for (Activation f : {Activation::kGelu, Activation::kGeluTanh, Activation::kSilu, Activation::kTanh,
+                       Activation::kEluPlusOne}) {
     bool have = false;
     for (Isa isa : fast_families()) {
       table_for(isa).f32.rows.activation(n, f, x.data(), y.data());
@@ -184,7 +185,7 @@ TYPED_TEST(RowProperties, NaNStaysInItsElementOrColumn) {
       for (int64_t i = 0; i < n; ++i) EXPECT_EQ(std::isnan(out.values()[i]), i == at) << i << name(isa);
     };
     for (Activation f : {Activation::kRelu, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu,
-                         Activation::kTanh}) {
+                         Activation::kTanh, Activation::kEluPlusOne}) {
       k.activation(n, f, x, y);
       only_there(y);
     }

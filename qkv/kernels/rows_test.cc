@@ -232,7 +232,7 @@ TYPED_TEST(RowKernelsOf, ActivationsAgreeWithFloat64AtEveryWidthAndSlope) {
   // In float the error of simd/math.h's functions shows: up to 16 * 2 u = 1.9e-6, where x is about 9.
   const double magnitude = sizeof(T) == 4 ? 16 : 0;
   for (Activation f : {Activation::kNone, Activation::kRelu, Activation::kGelu, Activation::kGeluTanh,
-                       Activation::kSilu, Activation::kTanh})
+                       Activation::kSilu, Activation::kTanh, Activation::kEluPlusOne})
     for (int64_t n : widths()) {
       const auto x = normals<T>(n, 1, 3), dy = normals<T>(n, 2);
       const std::string what =
@@ -328,7 +328,7 @@ TEST(Gradients, OfTheDefinitionAreThoseOfFiniteDifferences) {
   expect_gradient(dx, x, drop, "dropout");
 
   for (Activation f : {Activation::kNone, Activation::kRelu, Activation::kGelu, Activation::kGeluTanh,
-                       Activation::kSilu, Activation::kTanh}) {
+                       Activation::kSilu, Activation::kTanh, Activation::kEluPlusOne}) {
     const auto act = [&](const std::vector<double>& in) {
       k.activation(n, f, in.data(), y.data());
       return dot();

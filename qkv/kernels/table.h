@@ -13,6 +13,7 @@
 #include "qkv/base/error.h"
 #include "qkv/kernels/attention.h"
 #include "qkv/kernels/gemm.h"
+#include "qkv/kernels/mixers.h"
 #include "qkv/kernels/optimizer.h"
 #include "qkv/kernels/rows.h"
 
@@ -23,6 +24,7 @@ struct KernelsFor {
   GemmKernels<T> gemm;
   RowKernels<T> rows;
   AttentionKernels<T> attention;
+  MixerKernels<T> mixers;
 };
 
 struct Table {

@@ -31,6 +31,8 @@ std::string activation_name(Activation activation) {
       return "swish";
     case Activation::kTanh:
       return "tanh";
+    case Activation::kEluPlusOne:
+      return "elu_plus_one";
   }
   return "?";
 }

@@ -5,12 +5,14 @@ namespace qkv::kernels {
 void extend_gemm_avx512(Table& table);
 void extend_rows_avx512(Table& table);
 void extend_attention_avx512(Table& table);
+void extend_mixers_avx512(Table& table);
 void extend_optimizer_avx512(Table& table);
 
 void extend_avx512(Table& table) {
   extend_gemm_avx512(table);
   extend_rows_avx512(table);
   extend_attention_avx512(table);
+  extend_mixers_avx512(table);
   extend_optimizer_avx512(table);
 }
 

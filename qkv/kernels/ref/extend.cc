@@ -5,12 +5,14 @@ namespace qkv::kernels {
 void extend_gemm_ref(Table& table);
 void extend_rows_ref(Table& table);
 void extend_attention_ref(Table& table);
+void extend_mixers_ref(Table& table);
 void extend_optimizer_ref(Table& table);
 
 void extend_ref(Table& table) {
   extend_gemm_ref(table);
   extend_rows_ref(table);
   extend_attention_ref(table);
+  extend_mixers_ref(table);
   extend_optimizer_ref(table);
 }
 

@@ -24,6 +24,8 @@ A activate(Activation f, A x) {
       return x / (1 + std::exp(-x));
     case Activation::kTanh:
       return std::tanh(x);
+    case Activation::kEluPlusOne:
+      return x > 0 ? x + 1 : std::exp(x);
   }
   return x;
 }

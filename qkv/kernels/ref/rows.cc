@@ -173,6 +173,8 @@ struct Rows {
         return x / (1 + std::exp(-x));
       case Activation::kTanh:
         return std::tanh(x);
+      case Activation::kEluPlusOne:
+        return x > 0 ? x + 1 : std::exp(x);
     }
     return x;
   }
@@ -195,6 +197,8 @@ struct Rows {
       }
       case Activation::kTanh:
         return 1 - x * x;  // x is the output
+      case Activation::kEluPlusOne:
+        return x > 0 ? A(1) : std::exp(x);
     }
     return 1;
   }

@@ -180,6 +180,17 @@ struct Tanh {
   }  // y = tanh x
 };
 
+struct EluPlusOne {
+  template <class V>
+  static V value(V x) {
+    return exp_below_88(min(V::zero(), x)) + max(V::zero(), x);  // one of them is 1 or 0 exactly
+  }
+  template <class V>
+  static V slope(V x) {
+    return exp_below_88(min(V::zero(), x));  // e^0 = 1 exactly
+  }
+};
+
 /// body(Relu{}) where f is kRelu, and so on.
 template <class Body>
 [[gnu::always_inline]] inline void with_activation(Activation f, Body&& body) {
@@ -196,6 +207,8 @@ template <class Body>
       return body(Silu{});
     case Activation::kTanh:
       return body(Tanh{});
+    case Activation::kEluPlusOne:
+      return body(EluPlusOne{});
   }
 }
 
