@@ -9,6 +9,7 @@
 
 #include "qkv/attention/attention.h"
 #include "qkv/autograd/gradcheck.h"
+#include "qkv/base/parallel.h"
 #include "qkv/kernels/amx/gemm_emulated.h"
 
 namespace qkv::test {
@@ -26,6 +27,16 @@ inline std::vector<const kernels::Table*> tables() {
     all.push_back(&kernels::table_for(static_cast<Isa>(i)));
   return all;
 }
+
+/// Thousands of small calls, as finite differences make, are faster on one thread than handed to several.
+class OneThread {
+ public:
+  OneThread() : before_(threads()) { set_threads(1); }
+  ~OneThread() { set_threads(before_); }
+
+ private:
+  int before_;
+};
 
 struct Shapes {
   HeadSizes heads{.n_heads = 4, .n_kv_heads = 2, .d_k = 6, .d_v = 10};
