@@ -104,10 +104,17 @@ void add_bench_command(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 24));
   attention->add_flag("--probe", a.probe, "with the exact weights of 64 rows of one head");
+  attention->add_option("--mixer", a.mixer, "linear, performer, retention or gla in place of attention")
+      ->check(CLI::IsMember({"linear", "performer", "retention", "gla"}));
+  attention->add_option("--features", a.features, "of --mixer performer (default: d log d)")
+      ->check(CLI::Range(1, 1 << 16));
   common(attention);
   attention->footer(
       "Example:\n  qkv bench attention --shape 1x12x4096x64 --dtype bf16 --causal --backward --json");
-  attention->callback([flags] { bench_attention(flags->attention, flags->compute(), flags->json); });
+  attention->callback([flags] {
+    const auto run = flags->attention.mixer.empty() ? bench_attention : bench_mixer;
+    run(flags->attention, flags->compute(), flags->json);
+  });
 
   CLI::App* translate = bench->add_subcommand("translate", "translation of a file, model loaded once");
   translate->add_option("-m,--model", flags->model, "model or run directory")->required();

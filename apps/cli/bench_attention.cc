@@ -24,13 +24,18 @@ Probe some_rows(int64_t length) {
 
 }  // namespace
 
-void bench_attention(const BenchAttention& b, DType dtype, bool json) {
-  int64_t batch = 0, heads = 0, length = 0, d = 0;
+AttentionShape attention_shape(const std::string& text) {
+  auto [batch, heads, length, d] = AttentionShape{};
   char rest = 0;
-  QKV_CHECK(std::sscanf(b.shape.c_str(), "%ldx%ldx%ldx%ld%c", &batch, &heads, &length, &d, &rest) == 4 &&
+  QKV_CHECK(std::sscanf(text.c_str(), "%ldx%ldx%ldx%ld%c", &batch, &heads, &length, &d, &rest) == 4 &&
                 batch > 0 && heads > 0 && length > 0 && d > 0 && batch < (1 << 20) && heads < (1 << 16) &&
                 length < (1 << 24) && d < (1 << 16) && batch * heads * length * d < (int64_t{1} << 33),
-            kValue, "bench attention: shape '{}' is not BATCHxHEADSxLENGTHxWIDTH, as 1x12x4096x64", b.shape);
+            kValue, "bench attention: shape '{}' is not BATCHxHEADSxLENGTHxWIDTH, as 1x12x4096x64", text);
+  return {batch, heads, length, d};
+}
+
+void bench_attention(const BenchAttention& b, DType dtype, bool json) {
+  const auto [batch, heads, length, d] = attention_shape(b.shape);
   const int64_t q_len = b.q_len > 0 ? b.q_len : length, kv_heads = b.n_kv_heads > 0 ? b.n_kv_heads : heads;
   QKV_CHECK(q_len <= length, kValue, "bench attention: --q-len {} is more than the length {}", q_len, length);
   ParameterSet set(1);

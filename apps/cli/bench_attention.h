@@ -12,10 +12,24 @@ struct BenchAttention {
   bool causal = false, backward = false, probe = false;
   std::string rule;  // alibi, t5, window, soft-cap, padding or nothing
   int64_t window = 512;
+  std::string mixer;     // linear, performer, retention or gla instead of attention; or nothing
+  int64_t features = 0;  // of the performer; 0: its own choice
 };
 
 /// The attention op alone, on random numbers; operations counted as the peers' script does: 4 batch n_heads
 /// q_len length d_k, three times that with backward, nothing taken off for what a mask hides.
 void bench_attention(const BenchAttention& bench, DType dtype, bool json);
+
+/// One of the mixers alone (bench_mixer.cc). With w the width of a prepared key, 2 batch n_heads length (64
+/// (w + d) + 2 w d) operations, and 64 (3 w + 2 d) + 5 w d more for backward: the products of whole chunks;
+/// without causality the terms of 64 are none. The preparation (the performer's features) is timed and not
+/// counted.
+void bench_mixer(const BenchAttention& bench, DType dtype, bool json);
+
+/// Of BATCHxHEADSxLENGTHxWIDTH. Error kValue.
+struct AttentionShape {
+  int64_t batch = 0, heads = 0, length = 0, d = 0;
+};
+AttentionShape attention_shape(const std::string& text);
 
 }  // namespace qkv::cli
