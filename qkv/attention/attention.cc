@@ -27,11 +27,14 @@ void check_heads(const AttentionOptions& options) {
     QKV_CHECK(dynamic_cast<const Mask*>(rule.get()) || dynamic_cast<const Edit*>(rule.get()), kValue,
               "attention: a rule is null, or neither a Mask nor an Edit");
   const Normalizer& normalizer = normalizer_of(options);
-  QKV_CHECK(options.path != AttentionPath::kBlocked || normalizer.blockwise() != Normalizer::Blockwise::kNone,
-            kUnsupported,
-            "attention: {} needs whole rows of scores, and the blocked path goes tile by tile: take kAuto or "
-            "kReference",
-            normalizer.name());
+  QKV_CHECK(
+      options.path != AttentionPath::kBlocked || normalizer.blockwise() != Normalizer::Blockwise::kNone,
+      kUnsupported,
+      "attention: {} needs whole rows of scores, and the blocked path goes tile by tile: take kAuto, kRows "
+      "or kReference",
+      normalizer.name());
+  QKV_CHECK(!options.talking || options.path == AttentionPath::kAuto || options.path == AttentionPath::kRows,
+            kUnsupported, "attention: talking heads need the rows of all heads at once: take kAuto or kRows");
 }
 
 // Numbers that each head has of its own, [n_heads, size].
@@ -131,6 +134,9 @@ Problem<T> problem_of(const Tensor& q, const Pairing& pairing, const AttentionOp
   p.normalizer = &normalizer_of(options);
   if (p.normalizer->parameter()) p.sink = numbers(p.normalizer->parameter(), 1);
   p.exact = &table_of(options).of<A>().attention;
+  p.exact_gemm = &table_of(options).of<A>().gemm;
+  if (options.talking.scores) p.mix_scores = numbers(options.talking.scores, p.heads.n_heads);
+  if (options.talking.weights) p.mix_weights = numbers(options.talking.weights, p.heads.n_heads);
   p.dropout = options.dropout;
   p.q = q.data<T>();
   p.n_q = q.size(0);
@@ -139,16 +145,33 @@ Problem<T> problem_of(const Tensor& q, const Pairing& pairing, const AttentionOp
 }
 
 template <class T>
-bool is_reference(const Problem<T>& p, AttentionPath path) {
-  return path == AttentionPath::kReference || p.normalizer->blockwise() == Normalizer::Blockwise::kNone;
+AttentionPath path_of(const Problem<T>& p, AttentionPath path) {
+  if (path != AttentionPath::kAuto) return path;
+  return p.needs_rows() ? AttentionPath::kRows : AttentionPath::kBlocked;
 }
 
 template <class T>
-void forward(const Problem<T>& p, const paths::Result<T>& result, AttentionPath path) {
-  if (is_reference(p, path))
-    paths::reference_forward(p, result);
-  else
-    paths::blocked_forward(p, result);
+void run_forward(const Problem<T>& p, const paths::Result<T>& result, AttentionPath path) {
+  switch (path_of(p, path)) {
+    case AttentionPath::kReference:
+      return paths::reference_forward(p, result);
+    case AttentionPath::kRows:
+      return paths::row_blocks_forward(p, result);
+    default:
+      return paths::blocked_forward(p, result);
+  }
+}
+
+template <class T>
+void run_backward(const Problem<T>& p, const paths::Gradients<T>& gradients, AttentionPath path) {
+  switch (path_of(p, path)) {
+    case AttentionPath::kReference:
+      return paths::reference_backward(p, gradients);
+    case AttentionPath::kRows:
+      return paths::row_blocks_backward(p, gradients);
+    default:
+      return paths::blocked_backward(p, gradients);
+  }
 }
 
 // Runs of at most 64 consecutive rows that a probe asks for, of one head.
@@ -267,13 +290,12 @@ struct Call {
                           .d_relative_values = sums_of_rows(p.relative_values.n_rows, p.d_v()),
                           .d_tanh_v = sums_for(pairing.v),
                           .d_normalizer = sums_for(p.normalizer->parameter()),
+                          .d_mix_scores = sums_for(options.talking.scores),
+                          .d_mix_weights = sums_for(options.talking.weights),
                           .d_edits = {}};
     for (const Edit* edit : p.edits) g.d_edits.push_back(sums_for(edit->parameter()));
     for (const Edit* edit : p.edits) edit->begin_backward();
-    if (is_reference(p, options.path))
-      paths::reference_backward(p, g);
-    else
-      paths::blocked_backward(p, g);
+    run_backward(p, g, options.path);
     if (!uniform) {
       q.add_grad(dq);
       k.add_grad(dk);
@@ -297,6 +319,8 @@ struct Call {
     };
     add(pairing.v, g.d_tanh_v);
     add(p.normalizer->parameter(), g.d_normalizer);
+    add(options.talking.scores, g.d_mix_scores);
+    add(options.talking.weights, g.d_mix_weights);
     for (size_t e = 0; e < p.edits.size(); ++e) add(p.edits[e]->parameter(), g.d_edits[e]);
   }
 };
@@ -335,7 +359,8 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
     QKV_CHECK(x->size(1) <= 1 || x->value().stride(1) == 1, kShape,
               "attention: the elements of a row must be adjacent; call contiguous() first");
   const auto trains = [](const ParameterPtr& p) { return p && p->trainable(); };
-  bool trains_numbers = trains(call->pairing.v) || trains(normalizer_of(options).parameter());
+  bool trains_numbers = trains(call->pairing.v) || trains(normalizer_of(options).parameter()) ||
+                        trains(options.talking.scores) || trains(options.talking.weights);
   for (const RulePtr& rule : options.rules)
     if (const auto* edit = dynamic_cast<const Edit*>(rule.get()))
       trains_numbers = trains_numbers || trains(edit->parameter()) || !edit->passes_gradients();
@@ -355,7 +380,7 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
   kernels::visit_dtype(q.dtype(), [&]<class T>(T) {
     const Problem<T> p = call->problem<T>();
     accumulator_t<T>* lse = keeps_lse ? call->lse.template data<accumulator_t<T>>() : nullptr;
-    forward(p, {.out = call->out.template data<T>(), .lse = lse}, options.path);
+    run_forward(p, {.out = call->out.template data<T>(), .lse = lse}, options.path);
     if (probed(options)) answer_probe(p, lse, options);
   });
 
@@ -417,7 +442,7 @@ Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<cons
     }
     const Tensor lse = asked ? Tensor::empty({heads.n_heads, q.size(0)}, accumulator_dtype(dtype)) : Tensor();
     A* lse_data = asked ? lse.data<A>() : nullptr;
-    forward(p, {.out = out.data<T>(), .lse = lse_data}, options.path);
+    run_forward(p, {.out = out.data<T>(), .lse = lse_data}, options.path);
     if (asked) answer_probe(p, lse_data, options);
   });
   return out;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "qkv/attention/edits.h"
+#include "qkv/attention/heads/talking_heads.h"
 #include "qkv/attention/masks.h"
 #include "qkv/attention/normalizers.h"
 #include "qkv/attention/own_rule.h"
@@ -21,9 +22,10 @@
 namespace qkv {
 
 enum class AttentionPath {
-  kAuto,       // blocked, where the normalizer can go tile by tile, else reference
+  kAuto,       // blocked, where the normalizer can go tile by tile and heads do not talk, else rows
   kReference,  // the definition: whole score matrices, one (sequence, head) at a time
   kBlocked,    // tiles of 64 x 64, linear memory
+  kRows,       // 64 whole rows of scores at a time, linear memory
 };
 
 struct AttentionOptions {
@@ -33,6 +35,7 @@ struct AttentionOptions {
   std::optional<RelativeValues> relative_values;
   std::vector<RulePtr> rules;  // masks and edits: all of them apply
   NormalizerPtr normalizer;    // null: softmax_normalizer()
+  TalkingHeads talking;        // heads/talking_heads.h; none
   /// Of attn_weights. The mask is a function of (key, query row of the batch, head, key position): backward
   /// asks again.
   kernels::Dropout dropout;  // threshold 0: none
@@ -65,11 +68,12 @@ struct AttentionOptions {
 /// query's sight are present.
 ///
 /// O(q_len * kv_len) time a sequence. The blocked path keeps one number (the log-sum-exp) a query and head,
-/// and scratch of O(kv_len) forward, O(q_len + kv_len) backward, for each thread.
+/// and scratch of O(kv_len) forward, O(q_len + kv_len) backward, for each thread; kRows 64 rows of scores
+/// more for each head that is worked on at once.
 ///
 /// Errors: kShape (ranks or named sizes disagree), kDtype (mixed dtypes or not one of activations), kValue
 /// (head counts that do not divide, a dropout that keeps nothing), kUnsupported (kBlocked with a normalizer
-/// that needs whole rows).
+/// that needs whole rows or with talking heads, kReference with talking heads).
 Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries, const Segments& keys,
               const AttentionOptions& options);
 

@@ -19,11 +19,12 @@ struct Item {
 
 inline int64_t blocks_of(int64_t length) { return ceil_div(length, kTile); }
 
-/// length(s): how many rows of sequence s are to be cut in blocks of kTile, and these into at most `pieces`.
-/// A sequence of length 0 gives one empty item: its other side's results are still to be written.
+/// length(s): how many rows of sequence s are to be cut in blocks of kTile, and these into at most `pieces`,
+/// for each of its first `kv_heads` key/value heads. A sequence of length 0 gives one empty item: its other
+/// side's results are still to be written.
 template <class T, class Length>
-std::vector<Item> cut(const Problem<T>& p, Length&& length, int64_t pieces) {
-  const int64_t kv_heads = p.heads.kv_heads(), n = static_cast<int64_t>(p.sequences.size());
+std::vector<Item> cut(const Problem<T>& p, Length&& length, int64_t pieces, int64_t kv_heads) {
+  const int64_t n = static_cast<int64_t>(p.sequences.size());
   std::vector<Item> items;
   items.reserve(static_cast<size_t>(n * kv_heads * pieces));
   for (int64_t s = 0; s < n; ++s) {
@@ -34,6 +35,11 @@ std::vector<Item> cut(const Problem<T>& p, Length&& length, int64_t pieces) {
         items.push_back({.sequence = s, .kv_head = h, .begin = blocks * i / m, .end = blocks * (i + 1) / m});
   }
   return items;
+}
+
+template <class T, class Length>
+std::vector<Item> cut(const Problem<T>& p, Length&& length, int64_t pieces) {
+  return cut(p, length, pieces, p.heads.kv_heads());
 }
 
 /// run(item) for all, over the threads where the work is worth waking them. It returns the floating-point

@@ -50,6 +50,9 @@ struct Problem {
   const Normalizer* normalizer = nullptr;
   const A* sink = nullptr;                              // [n_heads], of a softmax that has one
   const kernels::AttentionKernels<A>* exact = nullptr;  // of A, for edits
+  const kernels::GemmKernels<A>* exact_gemm = nullptr;  // of A, for mixing
+  // Talking heads: [n_heads, n_heads] by (from, to), of scores and of weights; null: not mixed.
+  const A *mix_scores = nullptr, *mix_weights = nullptr;
   kernels::Dropout dropout;
   const T* q = nullptr;  // [n_q, n_heads * width], rows q_stride apart
   int64_t n_q = 0, q_stride = 0;
@@ -69,6 +72,8 @@ struct Problem {
     return s.v + j * s.v_stride + kv_head * d_v();
   }
   A dropout_scale() const { return dropout.threshold ? static_cast<A>(dropout.scale()) : A(1); }
+  bool talks() const { return mix_scores || mix_weights; }
+  bool needs_rows() const { return talks() || normalizer->blockwise() == Normalizer::Blockwise::kNone; }
   bool passes_gradients() const {
     return std::all_of(edits.begin(), edits.end(), [](const Edit* e) { return e->passes_gradients(); });
   }
@@ -139,7 +144,7 @@ struct Gradients {
   // values: [n_sequences, n_heads, n_rows * width or d_v].
   T* d_relative_q = nullptr;
   HeadSums<accumulator_t<T>> d_relative_keys, d_relative_values;
-  HeadSums<accumulator_t<T>> d_tanh_v, d_normalizer;
+  HeadSums<accumulator_t<T>> d_tanh_v, d_normalizer, d_mix_scores, d_mix_weights;
   std::vector<HeadSums<accumulator_t<T>>> d_edits;  // one for each of the problem's edits
 };
 
@@ -153,13 +158,18 @@ template <class T>
 void blocked_forward(const Problem<T>& problem, const Result<T>& result);
 template <class T>
 void blocked_backward(const Problem<T>& problem, const Gradients<T>& gradients);
+// paths/row_blocks.cc
+template <class T>
+void row_blocks_forward(const Problem<T>& problem, const Result<T>& result);
+template <class T>
+void row_blocks_backward(const Problem<T>& problem, const Gradients<T>& gradients);
 
 /// Exact weights of query rows i .. i + rows - 1 (of the sequence; rows <= 64) of one head: attn_weights[r]
 /// is row r's place for kv_len numbers. From q, k and the rows' lse [rows], in paths/weights.cc; and from
-/// whole rows, for normalizers that need them, in paths/reference.cc.
+/// whole rows, where they are needed, in paths/row_blocks.cc.
 template <class T>
-void reference_weights(const Problem<T>& problem, const Sequence<T>& sequence, int64_t head, int64_t i,
-                       int64_t rows, float* const* attn_weights);
+void row_blocks_weights(const Problem<T>& problem, const Sequence<T>& sequence, int64_t head, int64_t i,
+                        int64_t rows, float* const* attn_weights);
 template <class T>
 void attention_weights(const Problem<T>& problem, const Sequence<T>& sequence, int64_t head, int64_t i,
                        int64_t rows, const accumulator_t<T>* lse, float* const* attn_weights);

@@ -42,11 +42,6 @@ class Reference {
     }
   }
 
-  void weights(float* const* attn_weights) const {
-    for (int64_t i = 0; i < s_.q_len; ++i)
-      for (int64_t j = 0; j < s_.kv_len; ++j) attn_weights[i][j] = static_cast<float>(at(i, j));
-  }
-
   // Adds to dk, dv [kv_len, width or d_v] of the key/value head; writes dq. `index`: of the sequence.
   void backward(const Gradients<T>& g, int64_t index, std::vector<A>& dk, std::vector<A>& dv) const {
     const int64_t d_v = p_.d_v(), width = p_.width;
@@ -234,20 +229,6 @@ void reference_backward(const Problem<T>& p, const Gradients<T>& g) {
   });
 }
 
-template <class T>
-void reference_weights(const Problem<T>& p, const Sequence<T>& s, int64_t head, int64_t i, int64_t rows,
-                       float* const* attn_weights) {
-  Sequence<T> part = s;
-  part.q_begin += i, part.past += i, part.q_len = rows;
-  Reference<T>(p, part, head).weights(attn_weights);
-}
-
-template void reference_weights<double>(const Problem<double>&, const Sequence<double>&, int64_t, int64_t,
-                                        int64_t, float* const*);
-template void reference_weights<float>(const Problem<float>&, const Sequence<float>&, int64_t, int64_t,
-                                       int64_t, float* const*);
-template void reference_weights<bfloat16>(const Problem<bfloat16>&, const Sequence<bfloat16>&, int64_t,
-                                          int64_t, int64_t, float* const*);
 template void reference_forward<double>(const Problem<double>&, const Result<double>&);
 template void reference_forward<float>(const Problem<float>&, const Result<float>&);
 template void reference_forward<bfloat16>(const Problem<bfloat16>&, const Result<bfloat16>&);

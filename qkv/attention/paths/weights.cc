@@ -10,8 +10,7 @@ void attention_weights(const Problem<T>& p, const Sequence<T>& seq, int64_t head
                        const accumulator_t<T>* lse, float* const* attn_weights) {
   using A = accumulator_t<T>;
   for (int64_t r = 0; r < rows; ++r) std::fill(attn_weights[r], attn_weights[r] + seq.kv_len, 0.0f);
-  if (p.normalizer->blockwise() == Normalizer::Blockwise::kNone)
-    return reference_weights(p, seq, head, i, rows, attn_weights);
+  if (p.needs_rows()) return row_blocks_weights(p, seq, head, i, rows, attn_weights);
   const bool softmax = p.normalizer->blockwise() == Normalizer::Blockwise::kSoftmax;
   const A shift = static_cast<A>(p.normalizer->shift());
   const KeyRange range = visible_keys(p.masks, seq.index, seq.past + i, rows, seq.kv_len);
