@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "qkv/attention/heads/head_controls.h"
 #include "qkv/attention/masks.h"
 #include "qkv/attention/scores.h"
 
@@ -38,6 +39,7 @@ MultiHeadAttention::Meeting MultiHeadAttention::meet(const Var& x, const Segment
                         .score = prepared(parts_.score),
                         .rules = parts_.rules,
                         .normalizer = parts_.normalizer,
+                        .talking = parts_.talking,
                         .probe = probe,
                         .site = config_.site,
                         .layer = config_.layer}};
@@ -59,7 +61,7 @@ Var MultiHeadAttention::operator()(Pass& pass, const Var& x, const Segments& que
   const RandomKey key = pass.next_key();
   if (const double p = pass.rate(config_.dropout); p > 0)
     m.options.dropout = {.key = key, .threshold = kernels::Dropout::threshold_of(p)};
-  return wo_(attention(m.q, keys_of(memory, keys), wv_(memory), queries, keys, m.options));
+  return joined(attention(m.q, keys_of(memory, keys), wv_(memory), queries, keys, m.options), queries, probe);
 }
 
 void MultiHeadAttention::remember(const Var& memory, const Segments& keys, KvCache& cache) const {
@@ -71,7 +73,13 @@ Var MultiHeadAttention::attend(const Var& x, const Segments& queries, const KvCa
   int64_t max_kv_len = 0;
   for (int64_t s = 0; s < cache.size(); ++s) max_kv_len = std::max(max_kv_len, cache.length(s));
   const Meeting m = meet(x, queries, max_kv_len, rules, probe);
-  return wo_(Var(attention_cached(m.q.value(), queries, cache.spans(), x.dtype(), m.options)));
+  return joined(Var(attention_cached(m.q.value(), queries, cache.spans(), x.dtype(), m.options)), queries,
+                probe);
+}
+
+Var MultiHeadAttention::joined(const Var& heads, const Segments& queries, const Probe* probe) const {
+  return wo_(control_heads(heads, queries, heads_.n_heads, parts_.head_scale,
+                           probe ? probe->controls : nullptr, config_.site, config_.layer));
 }
 
 KvCache MultiHeadAttention::make_cache(DType dtype, int64_t n_sequences) const {

@@ -28,7 +28,8 @@ struct MultiHeadConfig {
 /// Vaswani et al. 2017, section 3.2.2. Queries and keys are prepared by the score, then placed by the
 /// positions, then they meet. Parameters <name>.{q,k,v,out}_proj.{weight,bias} and the variant's own: wq
 /// [n_heads * d_k, d_model], wk [n_kv_heads * d_k, d_model], wv [n_kv_heads * d_v, d_model], wo [d_model,
-/// n_heads * d_v].
+/// n_heads * d_v]. A probe may carry switches for
+/// heads (heads/head_controls.h).
 class MultiHeadAttention {
  public:
   MultiHeadAttention(ParameterSet& set, const std::string& name, const MultiHeadConfig& config);
@@ -54,6 +55,8 @@ class MultiHeadAttention {
   Meeting meet(const Var& x, const Segments& queries, int64_t max_kv_len, const std::vector<RulePtr>& rules,
                Probe* probe) const;
   Var keys_of(const Var& memory, const Segments& keys) const;
+  // The heads' outputs, scaled and switched, to d_model.
+  Var joined(const Var& heads, const Segments& queries, const Probe* probe) const;
 
   MultiHeadConfig config_;
   HeadSizes heads_;

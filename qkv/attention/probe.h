@@ -10,6 +10,8 @@
 
 namespace qkv {
 
+struct HeadControls;
+
 /// The weights of one query of one head: attn_weights[j] is key j's, before dropout; they add up to 1, or are
 /// all 0 if the query sees no key.
 struct AttentionRow {
@@ -31,6 +33,10 @@ struct Probe {
   /// Keep only so many keys of a row, the heaviest (of equal ones the first): for long inputs. 0: all. A row
   /// then takes O(top_k) memory; while it is made, up to 64 rows take their kv_len numbers.
   int64_t top_k = 0;
+
+  /// Heads to switch, weaken or disturb on the way (heads/head_controls.h), or null. For these alone, name a
+  /// site that there is not: nothing is recorded.
+  const HeadControls* controls = nullptr;
 
   std::vector<AttentionRow> rows;
 

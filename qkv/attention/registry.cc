@@ -118,6 +118,14 @@ const std::vector<WordEntry>& word_entries() {
        [](const WordUse& u) { u.parts.normalizer = sigmoid(u.n[0]); },
        0,
        {0}},
+
+      {{Kind::kHeads, "talking_heads", "",
+        "scores and weights are mixed across heads by two learnt matrices"},
+       [](const WordUse& u) { u.parts.talking = talking_heads(u.at.set, u.at.prefix, u.at.heads); }},
+      {{Kind::kHeads, "head_scale", "", "each head's output times a learnt factor"},
+       [](const WordUse& u) {
+         u.parts.head_scale = u.at.set.constant(u.at.prefix + ".head_scale", {u.at.heads.n_heads}, 1);
+       }},
   };
   return entries;
 }

@@ -35,7 +35,7 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
 const WordEntry& entry_of(std::string_view name) {
   std::vector<std::string_view> known;
   for (const WordEntry& entry : word_entries()) known.push_back(entry.word.name);
-  check_known("score, position scheme, mask, cap or normalizer", name, known, "attention");
+  check_known("score, position scheme, mask, cap, normalizer or use of heads", name, known, "attention");
   return *std::find_if(word_entries().begin(), word_entries().end(),
                        [&](const WordEntry& entry) { return entry.word.name == name; });
 }
@@ -96,7 +96,7 @@ void check_kinds(const Sentence& sentence, bool cross) {
     QKV_CHECK(!cross || (kind != Kind::kPositions && kind != Kind::kMask), kValue,
               "attention: {} in cross-attention: queries and keys there count different things",
               word.entry->word.name);
-    if (kind == Kind::kMask || kind == Kind::kCap) continue;
+    if (kind == Kind::kMask || kind == Kind::kCap || kind == Kind::kHeads) continue;
     const Word*& first = only[kind == Kind::kScore ? 0 : kind == Kind::kPositions ? 1 : 2];
     QKV_CHECK(first == nullptr, kValue, "attention: {} and {} are both a {}; there can be one",
               first->entry->word.name, word.entry->word.name, name(kind));
@@ -109,8 +109,12 @@ void check_kinds(const Sentence& sentence, bool cross) {
 AttentionParts make_variant(std::string_view words, const VariantPlace& place) {
   const Sentence sentence = parse(words);
   check_kinds(sentence, place.cross);
-  AttentionParts parts{
-      .score = scaled_dot(), .positions = {}, .rules = {}, .normalizer = softmax_normalizer()};
+  AttentionParts parts{.score = scaled_dot(),
+                       .positions = {},
+                       .rules = {},
+                       .normalizer = softmax_normalizer(),
+                       .talking = {},
+                       .head_scale = {}};
   for (const auto& either : sentence) {
     if (either.size() == 1) {
       either.front().entry->add({.parts = parts, .at = place, .n = either.front().numbers});
@@ -167,6 +171,8 @@ std::string_view name(AttentionWord::Kind kind) {
       return "cap";
     case Kind::kNormalizer:
       return "normalizer";
+    case Kind::kHeads:
+      return "use of heads";
   }
   return "";
 }

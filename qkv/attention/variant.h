@@ -5,15 +5,16 @@
 //     qk_norm + rope + soft_cap:30 + sink
 //     dot + t5 + window:256|global:1 + sparsemax
 //
-// The sentence is the design's: a score, positions, masks and caps, a normalizer, joined by +. A word may
-// have numbers after colons. What is left out is plain: scaled_dot, no positions, everything visible,
-// softmax. Masks joined by | show what any of them shows; those joined by + what all do. Edits of scores
-// apply in the order written.
+// The sentence is the design's: a score, positions, masks and caps, a normalizer, what heads do, joined by +.
+// A word may have numbers after colons. What is left out is plain: scaled_dot, no positions, everything
+// visible, softmax. Masks joined by | show what any of them shows; those joined by + what all do. Edits of
+// scores apply in the order written.
 
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "qkv/attention/heads/talking_heads.h"
 #include "qkv/attention/normalizers.h"
 #include "qkv/attention/positions.h"
 #include "qkv/attention/rule.h"
@@ -27,6 +28,8 @@ struct AttentionParts {
   PositionsPtr positions;  // null: none that queries and keys carry
   std::vector<RulePtr> rules;
   NormalizerPtr normalizer;
+  TalkingHeads talking;
+  ParameterPtr head_scale;  // null: none
 };
 
 /// The layer that the words are for. Trainable numbers get names that begin with `prefix`.
@@ -53,7 +56,7 @@ bool has_positions(std::string_view words);
 
 /// The words there are, for help and documents.
 struct AttentionWord {
-  enum class Kind { kScore, kPositions, kMask, kCap, kNormalizer };
+  enum class Kind { kScore, kPositions, kMask, kCap, kNormalizer, kHeads };
   Kind kind;
   std::string_view name;
   std::string_view numbers;  // ":N" or "[:BASE]"; empty: none

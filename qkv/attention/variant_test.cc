@@ -75,6 +75,9 @@ TEST(Variant, EveryWordMakesAPartOfItsKind) {
       case AttentionWord::Kind::kNormalizer:
         EXPECT_EQ(parts.normalizer->name(), word.name == "sink" ? "softmax_with_sink" : word.name);
         break;
+      case AttentionWord::Kind::kHeads:
+        EXPECT_NE(static_cast<bool>(parts.talking), parts.head_scale != nullptr);
+        break;
     }
   }
 }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "qkv/attention/heads/head_controls.h"
 #include "qkv/autograd/gradcheck.h"
 #include "qkv/autograd/ops/cross_entropy.h"
 #include "qkv/base/parallel.h"
@@ -36,7 +37,7 @@ Var decode_all(const Transformer& model, Pass& pass) {
 
 // Every variant of the model, differentiated through all its parts at once.
 TEST(Transformer, GradientsOfAllParametersAreRight) {
-  std::vector<TransformerConfig> configs(11, tiny());
+  std::vector<TransformerConfig> configs(12, tiny());
   configs[1].pre_norm = true;
   configs[2].positions = "learned";
   configs[3].cross_attention = "general";
@@ -51,7 +52,8 @@ TEST(Transformer, GradientsOfAllParametersAreRight) {
   configs[7].dropout = configs[7].attention_dropout = configs[7].activation_dropout = 0.2;
   for (const auto& [i, words] : {std::pair{8, "qk_norm + rope + sink"},
                                  {9, "dot + t5:8:20 + window:3"},
-                                 {10, "transformer_xl + soft_cap:4"}}) {
+                                 {10, "transformer_xl + soft_cap:4"},
+                                 {11, "rope + talking_heads + head_scale"}}) {
     configs[i].positions = "none";
     configs[i].encoder_attention = configs[i].decoder_attention = words;
   }
@@ -150,6 +152,26 @@ TEST(Transformer, AProbeSeesEveryCrossAttentionWithoutChangingTheResult) {
     for (float w : row.attn_weights) sum += w;
     EXPECT_NEAR(sum, 1, 1e-5);
   }
+}
+
+// A head that is off says nothing, in a prompt and step by step; gates of 1 change no bit.
+TEST(Transformer, HeadsCanBeSwitchedInEveryLayerOfEverySite) {
+  NoGrad off;
+  const Transformer model(tiny(), 5);
+  Pass pass = Pass::running(DType::kF32);
+  const auto plain = decode_all(model, pass).value().values();
+  for (const char* site : {"encoder", "decoder", "cross"})
+    for (int64_t layer : {0, 1}) {
+      HeadControls controls{.layers = {{.site = site, .layer = layer, .gates = head_gates("g", 2)}}};
+      Probe probe{.sites = {"nothing"}, .controls = &controls};
+      const auto run = [&] {
+        const Var memory = model.encode(pass, kSource, kSourceRows, &probe);
+        return model.decode(pass, kTarget, kTargetRows, memory, kSourceRows, &probe).value().values();
+      };
+      EXPECT_EQ(run(), plain) << site << layer;
+      controls.layers[0].gates->value().fill(0);
+      EXPECT_NE(run(), plain) << site << layer;
+    }
 }
 
 class TransformerFiles : public ::testing::Test {
