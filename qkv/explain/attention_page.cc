@@ -6,17 +6,9 @@
 #include <string_view>
 
 #include "qkv/base/checked.h"
+#include "qkv/explain/embed.h"
 #include "qkv/io/json.h"
 #include "qkv/io/sha256.h"
-
-// The assembler copies the page's parts into the read-only data. It finds them along the compiler's include
-// path, so gcc and clang need no step before; cmake/folder.cmake rebuilds this file when one of them changes.
-#define QKV_EMBED(symbol, path)                                                                       \
-  asm(".pushsection .rodata, \"a\", @progbits\n"                                                      \
-      ".global " #symbol "_begin, " #symbol "_end\n" #symbol "_begin: .incbin \"" path "\"\n" #symbol \
-      "_end: .byte 0\n"                                                                               \
-      ".popsection\n");                                                                               \
-  extern "C" const char symbol##_begin[], symbol##_end[]
 
 QKV_EMBED(qkv_attention_page_html, "qkv/explain/attention_page.html");
 QKV_EMBED(qkv_attention_page_css, "qkv/explain/attention_page.css");
