@@ -95,6 +95,28 @@ TEST(Buffer, IsAlignedAndReused) {
   EXPECT_THROW(Buffer::allocate(-1), Error);
 }
 
+TEST(MemoryUse, TellsThePeakSinceItWasReset) {
+  const int64_t before = memory_use().in_use;
+  { const auto large = Buffer::allocate(1 << 20); }
+  EXPECT_GE(memory_use().peak, before + (1 << 20));
+  reset_memory_peak();
+  EXPECT_EQ(memory_use().peak, before);
+  { const auto small = Buffer::allocate(1000); }
+  EXPECT_GE(memory_use().peak, before + 1000);
+  EXPECT_LT(memory_use().peak, before + (1 << 20));
+  EXPECT_EQ(memory_use().in_use, before);
+}
+
+TEST(MemoryUse, CountsContainersThatAskForIt) {
+  const int64_t before = memory_use().in_use;
+  {
+    const std::vector<double, CountedAllocator<double>> numbers(1000);
+    const std::vector<bool, CountedAllocator<bool>> bits(64000);
+    EXPECT_EQ(memory_use().in_use, before + 16000);
+  }
+  EXPECT_EQ(memory_use().in_use, before);
+}
+
 TEST(Cpu, NamesRoundTrip) {
   EXPECT_LE(static_cast<int>(isa()), static_cast<int>(best_isa()));
   EXPECT_EQ(dtype_from_name("bf16"), DType::kBF16);

@@ -32,8 +32,7 @@ class Pool {
   std::byte* take(int64_t capacity) {
     {
       std::lock_guard lock(mutex_);
-      use_.in_use += capacity;
-      use_.peak = std::max(use_.peak, use_.in_use);
+      count(capacity);
       auto& kept = kept_[capacity];
       if (!kept.empty()) {
         std::byte* block = kept.back();
@@ -65,6 +64,16 @@ class Pool {
     return use_;
   }
 
+  void add(int64_t bytes) {
+    std::lock_guard lock(mutex_);
+    count(bytes);
+  }
+
+  void reset_peak() {
+    std::lock_guard lock(mutex_);
+    use_.peak = use_.in_use;
+  }
+
   void release() {
     std::lock_guard lock(mutex_);
     for (auto& [capacity, blocks] : kept_) {
@@ -75,6 +84,11 @@ class Pool {
   }
 
  private:
+  void count(int64_t bytes) {
+    use_.in_use += bytes;
+    use_.peak = std::max(use_.peak, use_.in_use);
+  }
+
   std::mutex mutex_;
   std::map<int64_t, std::vector<std::byte*>> kept_;
   MemoryUse use_;
@@ -96,6 +110,8 @@ std::shared_ptr<Buffer> Buffer::allocate(int64_t bytes) {
 Buffer::~Buffer() { pool().give(data_, capacity_); }
 
 MemoryUse memory_use() { return pool().use(); }
+void reset_memory_peak() { pool().reset_peak(); }
 void release_memory() { pool().release(); }
+void count_memory(int64_t bytes) noexcept { pool().add(bytes); }
 
 }  // namespace qkv

@@ -33,7 +33,34 @@ struct MemoryUse {
   int64_t peak = 0;    // the most that in_use has been
 };
 MemoryUse memory_use();
+/// From here on, peak is the most that in_use has been since.
+void reset_memory_peak();
 /// Returns what the pool keeps to the system.
 void release_memory();
+
+/// Adds to in_use what is not of the pool; a negative number takes back.
+void count_memory(int64_t bytes) noexcept;
+
+/// For containers whose memory is to be seen in memory_use(): std::vector<float, CountedAllocator<float>>.
+template <class T>
+struct CountedAllocator : std::allocator<T> {
+  template <class U>
+  struct rebind {
+    using other = CountedAllocator<U>;
+  };
+  CountedAllocator() = default;
+  template <class U>
+  CountedAllocator(const CountedAllocator<U>&) {}
+
+  T* allocate(size_t n) {
+    T* block = std::allocator<T>::allocate(n);
+    count_memory(static_cast<int64_t>(n * sizeof(T)));
+    return block;
+  }
+  void deallocate(T* block, size_t n) noexcept {
+    count_memory(-static_cast<int64_t>(n * sizeof(T)));
+    std::allocator<T>::deallocate(block, n);
+  }
+};
 
 }  // namespace qkv

@@ -14,6 +14,9 @@ template <class T>
 class Reference {
  public:
   using A = accumulator_t<T>;
+  template <class U>
+  using Counted =
+      std::vector<U, CountedAllocator<U>>;  // what grows with q_len kv_len is seen by memory_use()
   Reference(const Problem<T>& p, const Sequence<T>& s, int64_t head)
       : p_(p),
         s_(s),
@@ -45,7 +48,8 @@ class Reference {
   // Adds to dk, dv [kv_len, width or d_v] of the key/value head; writes dq. `index`: of the sequence.
   void backward(const Gradients<T>& g, int64_t index, std::vector<A>& dk, std::vector<A>& dv) const {
     const int64_t d_v = p_.d_v(), width = p_.width;
-    std::vector<A> ds(w_.size()), dq(width), d_relative_q(width);
+    Counted<A> ds(w_.size());
+    std::vector<A> dq(width), d_relative_q(width);
     for (int64_t i = 0; i < s_.q_len; ++i) {
       const T* dout = g.dout + out_row(i);
       A* dw = ds.data() + i * s_.kv_len;  // out = sum_j p_j v_j with p = dropout(w); w = normalizer(scores).
@@ -195,10 +199,10 @@ class Reference {
   const Problem<T>& p_;
   const Sequence<T>& s_;
   const int64_t h_, kv_head_;
-  std::vector<A> w_;                    // [q_len, kv_len]: scores, then weights before dropout
-  std::vector<bool> keep_;              // [q_len, kv_len]
-  std::vector<A> lse_;                  // [q_len]
-  std::vector<std::vector<A>> edited_;  // [q_len, kv_len] for each edit: what it made of the scores
+  Counted<A> w_;                    // [q_len, kv_len]: scores, then weights before dropout
+  Counted<bool> keep_;              // [q_len, kv_len]
+  std::vector<A> lse_;              // [q_len]
+  std::vector<Counted<A>> edited_;  // [q_len, kv_len] for each edit: what it made of the scores
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "qkv/base/checked.h"
 #include "qkv/base/memory.h"
+#include "qkv/base/parallel.h"
 
 namespace qkv::paths {
 
@@ -21,6 +22,11 @@ class Scratch {
   static Scratch& current() {
     thread_local Scratch scratch;
     return scratch;
+  }
+
+  /// Gives every kernel thread's back to the pool, for who measures memory. Not while attention runs.
+  static void release() {
+    detail::in_team(threads(), [](int64_t, int64_t) { current() = {}; });
   }
 
   /// What is taken while one of these lives is free again after it.
