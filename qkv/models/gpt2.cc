@@ -12,8 +12,8 @@ Gpt2Block::Gpt2Block(ParameterSet& set, const std::string& name, const Gpt2Confi
                  {.d_model = c.d_model,
                   .n_heads = c.n_heads,
                   .n_kv_heads = c.n_heads,
-                  .d_k = c.d_model / c.n_heads,
-                  .d_v = c.d_model / c.n_heads,
+                  .d_k = c.d_k > 0 ? c.d_k : c.d_model / c.n_heads,
+                  .d_v = c.d_v > 0 ? c.d_v : c.d_model / c.n_heads,
                   .attention = c.attention,
                   .causal = true,
                   .dropout = c.dropout,
@@ -40,8 +40,8 @@ Var Gpt2Block::operator()(Pass& pass, const Var& x, const Segments& text, Segmen
 
 Gpt2::Gpt2(const Gpt2Config& config, ParameterStart start, DType dtype)
     : config_(config), set_(std::move(start), dtype) {
-  QKV_CHECK(config.d_model % config.n_heads == 0, kValue, "gpt2: n_heads ({}) does not divide d_model ({})",
-            config.n_heads, config.d_model);
+  QKV_CHECK(config.d_model % config.n_heads == 0 || (config.d_k > 0 && config.d_v > 0), kValue,
+            "gpt2: n_heads ({}) does not divide d_model ({})", config.n_heads, config.d_model);
   tokens_ = set_.normal("wte.weight", {config.vocab_size, config.d_model}, 0.02);
   positions_ = position_table(config.positions, set_, "wpe.weight", config.max_len, config.d_model, 0.01);
   for (int64_t i = 0; i < config.n_layers; ++i) blocks_.emplace_back(set_, fmt::format("h.{}", i), config, i);

@@ -18,6 +18,7 @@ namespace qkv {
 struct Gpt2Config {
   int64_t vocab_size = 50257, max_len = 1024;
   int64_t d_model = 768, n_layers = 12, n_heads = 12, d_ff = 3072;
+  int64_t d_k = 0, d_v = 0;  // a head's; 0: d_model / n_heads
   Activation activation = Activation::kGeluTanh;
   double dropout = 0.1;
   std::string positions = "learned";     // added to the embeddings: nn/positions.h
