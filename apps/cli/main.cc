@@ -16,6 +16,7 @@
 #include "apps/cli/did_you_mean.h"
 #include "apps/cli/doctor.h"
 #include "apps/cli/info.h"
+#include "apps/cli/lab.h"
 #include "apps/cli/output.h"
 #include "apps/cli/score.h"
 #include "apps/cli/tokenizer.h"
@@ -61,6 +62,7 @@ int run(int argc, char** argv) {
   qkv::cli::add_info_command(app);
   qkv::cli::add_doctor_command(app);
   qkv::cli::add_bench_command(app);
+  qkv::cli::add_lab_command(app);
 
   try {
     app.parse(argc, argv);

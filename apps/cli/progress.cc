@@ -42,6 +42,26 @@ std::string rate_text(const StepReport& r) {
 
 }  // namespace
 
+WorkBar::WorkBar(std::string name)
+    : name_(std::move(name)), terminal_(isatty(STDERR_FILENO) != 0), start_(now()), last_shown_(start_) {}
+
+void WorkBar::clear() {
+  if (shown_) note("\r\033[K");
+  shown_ = false;
+}
+
+void WorkBar::show(double done, double total, const std::string& text) {
+  const double t = now();
+  if (t - last_shown_ < (terminal_ ? 0.1 : 30)) return;
+  last_shown_ = t;
+  const double left = done > 0 ? (t - start_) * (total - done) / done : -1;
+  const std::string line = fmt::format("{}: {}  {} left", name_, text, duration(left));
+  if (!terminal_) return note("{}\n", line);
+  const int room = std::clamp(terminal_width() - static_cast<int>(line.size()) - 4, 0, 40);
+  note("\r\033[K{} {}", room >= 5 ? "▕" + bar(done / total, room) + "▏" : "", line);
+  shown_ = true;
+}
+
 std::string duration(double seconds) {
   if (seconds < 0 || !std::isfinite(seconds)) return "?";
   const auto s = static_cast<int64_t>(std::lround(seconds));

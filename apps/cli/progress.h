@@ -23,6 +23,27 @@ class Progress : public TrainObserver {
   double last_shown_ = 0;
 };
 
+/// A bar for other long work, on standard error; gone when this ends. Not on a terminal: a line every half
+/// minute.
+class WorkBar {
+ public:
+  explicit WorkBar(std::string name);
+  ~WorkBar() { clear(); }
+  WorkBar(const WorkBar&) = delete;
+  WorkBar& operator=(const WorkBar&) = delete;
+
+  /// `done` of `total`, in any unit that passes evenly; the time left follows from how long `done` took.
+  /// text: what is under way.
+  void show(double done, double total, const std::string& text);
+  /// Takes the bar away, for something to be printed in its place; the next show() brings it back.
+  void clear();
+
+ private:
+  std::string name_;
+  bool terminal_, shown_ = false;
+  double start_, last_shown_;
+};
+
 /// "1:02:03", "4:05", or "?" for a negative number.
 std::string duration(double seconds);
 

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "qkv/explain/chart.h"
+
+namespace qkv::cli {
+
+/// qkv lab cost|heads|positions|sweep: experiments with attention.
+void add_lab_command(CLI::App& app);
+
+// One file each.
+void add_lab_cost(CLI::App& lab);
+void add_lab_heads(CLI::App& lab);
+void add_lab_positions(CLI::App& lab);
+void add_lab_sweep(CLI::App& lab);
+
+/// Writes the charts to a file, "-" for standard output, and says so; "" writes nothing.
+void write_charts(const std::string& path, const std::vector<explain::Chart>& charts, int columns);
+
+/// "8.03", "0.0123": three digits that matter; "-" for what is no number.
+std::string brief(double value);
+
+/// "4,8,16": an option of numbers from 1 on.
+void add_lengths_option(CLI::App& app, const std::string& flag, std::vector<int64_t>& lengths,
+                        const std::string& help);
+
+}  // namespace qkv::cli
