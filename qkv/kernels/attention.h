@@ -74,6 +74,14 @@ struct SigmoidTile {
   A* exact_ds = nullptr;
 };
 
+/// What rows have gathered from some of their keys by the online softmax: o[r][0..d) = sum_c exp(x[r][c] -
+/// max[r]) v[c], rows d apart. A row that has met no key has max = -inf, sum = 0 and o = 0. Weights that do
+/// not compete have max = 0 throughout.
+template <class A>
+struct GatheredRows {
+  A *max = nullptr, *sum = nullptr, *o = nullptr;
+};
+
 template <class T>
 struct AttentionKernels {
   using A = accumulator_t<T>;
@@ -94,10 +102,21 @@ struct AttentionKernels {
   void (*soft_cap_backward)(int64_t rows, int64_t cols, A cap, const A* s, A* ds,
                             int64_t stride) noexcept = nullptr;
 
+  /// Adds what the rows have gathered from other keys: with m' = max(max, from.max), a = exp(max - m') and
+  /// b = exp(from.max - m'), which are exactly 1 where the maxima are equal,
+  ///   sum = a sum + b from.sum,  o = a o + b from.o,  max = m'.
+  void (*merge_rows)(int64_t rows, int64_t d, const GatheredRows<A>& from,
+                     const GatheredRows<A>& into) noexcept = nullptr;
   /// x[r][0..d) *= factor[r]; rows ld apart. A factor of 1 leaves the row untouched.
   void (*scale_rows)(int64_t rows, int64_t d, const A* factor, A* x, int64_t ld) noexcept = nullptr;
   /// y[r][0..d) = x[r][0..d) * factor[r], rounded to T.
   void (*store_rows)(int64_t rows, int64_t d, const A* factor, const A* x, int64_t ldx, T* y,
+                     int64_t ldy) noexcept = nullptr;
+  /// y[r][0..d) = scale[r * lds] * x[r][0..d), rounded to T: rows stored as whole numbers.
+  void (*dequantise_rows)(int64_t rows, int64_t d, const int8_t* x, int64_t ldx, const float* scale,
+                          int64_t lds, T* y, int64_t ldy) noexcept = nullptr;
+  /// y[r][0..d) = x[r][0..d).
+  void (*widen_rows)(int64_t rows, int64_t d, const bfloat16* x, int64_t ldx, T* y,
                      int64_t ldy) noexcept = nullptr;
   /// out[r] = sum_d x[r][d] * y[r][d].
   void (*row_dots)(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y, int64_t ldy,

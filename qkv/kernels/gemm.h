@@ -57,6 +57,31 @@ struct Gemm {
   T* pre = nullptr;  // [m, n], rows ldc apart, or none: a b + bias before the activation
 };
 
+constexpr int64_t kUnpackedDepth = 256;
+
+/// Memory to fetch towards the caches while a kernel runs, a little with every step: rows of `bytes` bytes,
+/// `stride` bytes apart.
+struct Ahead {
+  const void* at = nullptr;
+  int64_t rows = 0, bytes = 0, stride = 0;
+};
+
+/// C [m, n] = or += A B for few rows and for B as it lies: the bits that pack_b() and run() give. Where a B
+/// is met by a dozen rows once, packing costs more than multiplying.
+template <class T>
+struct UnpackedGemm {
+  int64_t m = 0, n = 0, k = 0;  // k <= kUnpackedDepth
+  const T* a = nullptr;         // [m, k], rows lda apart
+  int64_t lda = 0;
+  // Element (r, c) of B [k, n] is b[r * row_stride + c * col_stride]; one of the strides is 1.
+  const T* b = nullptr;
+  int64_t row_stride = 0, col_stride = 0;
+  Ahead ahead;
+  accumulator_t<T>* c = nullptr;  // rows ldc apart
+  int64_t ldc = 0;
+  bool accumulate = false;
+};
+
 template <class T>
 struct GemmKernels {
   // Granularity for splitting: rows of C by any number (best in multiples of block_m), columns in multiples
@@ -67,6 +92,8 @@ struct GemmKernels {
   /// Any m >= 0, n >= 0, k >= 0 (k = 0 gives the bias alone). Reads no byte outside a's rows. An element of A
   /// or B that is NaN or infinite reaches only its own row or column of C.
   void (*run)(const Gemm<T>& args) noexcept = nullptr;
+  /// Null where a family has no way of its own.
+  void (*run_unpacked)(const UnpackedGemm<T>& args) noexcept = nullptr;
   /// dst[c * ldd + r] = src[r * lds + c] for r < rows, c < cols.
   void (*transpose)(int64_t rows, int64_t cols, const T* src, int64_t lds, T* dst,
                     int64_t ldd) noexcept = nullptr;

@@ -238,6 +238,7 @@ void put_gemm(GemmKernels<bfloat16>& gemm) {
   gemm.packed_bytes = Pack::packed_bytes;
   gemm.pack_b = Pack::pack_b;
   gemm.run = simd::run_blocked<Kernel, bfloat16>;
+  gemm.run_unpacked = nullptr;
 }
 
 }  // namespace qkv::kernels::amx

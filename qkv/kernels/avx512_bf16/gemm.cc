@@ -2,8 +2,9 @@
 // (Zen 4 and 5) and so does twice its work. The instruction adds the pair's products one after the other in
 // float, rounds to nearest, and takes subnormal numbers as zeros.
 
+#include "qkv/kernels/avx512/gemm_words.h"
 #include "qkv/kernels/avx512_bf16/narrow.h"
-#include "qkv/kernels/simd/gemm_register.h"
+#include "qkv/kernels/simd/gemm_unpacked.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {
@@ -23,6 +24,15 @@ struct Dot {
   static __m512bh right(const uint32_t* b) {
     return reinterpret_cast<__m512bh>(_mm512_load_si512(b));
   }
+  template <int s, bool kPart>
+  static __m512bh right_of_rows(const bfloat16* row, const bfloat16* below, int64_t n) {
+    using avx512::GemmWords;
+    if constexpr (!kPart)
+      return reinterpret_cast<__m512bh>(GemmWords::pairs(GemmWords::halves(row), GemmWords::halves(below)).v);
+    const __mmask16 m = avx512::Vec::first(n).m;
+    return reinterpret_cast<__m512bh>(
+        GemmWords::pairs(_mm256_maskz_loadu_epi16(m, row), _mm256_maskz_loadu_epi16(m, below)).v);
+  }
   static __m512bh left(const uint32_t* a) {
     return reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(*a)));
   }
@@ -41,6 +51,7 @@ using Kernel = simd::RegisterKernel<Dot>;
 void extend_gemm_avx512_bf16(Table& table) {
   table.bf16.gemm.block_m = Kernel::kRows;
   table.bf16.gemm.run = simd::run_blocked<Kernel, bfloat16>;
+  table.bf16.gemm.run_unpacked = simd::Unpacked<Dot, avx512::GemmWords>::run;
 }
 
 }  // namespace qkv::kernels

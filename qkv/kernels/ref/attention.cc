@@ -106,6 +106,18 @@ struct Attention {
       }
   }
 
+  static void merge_rows(int64_t rows, int64_t d, const GatheredRows<A>& from,
+                         const GatheredRows<A>& into) noexcept {
+    for (int64_t r = 0; r < rows; ++r) {
+      const A max = into.max[r] < from.max[r] ? from.max[r] : into.max[r];
+      const A a = max == into.max[r] ? A(1) : std::exp(into.max[r] - max);
+      const A b = max == from.max[r] ? A(1) : std::exp(from.max[r] - max);
+      into.sum[r] = a * into.sum[r] + b * from.sum[r];
+      for (int64_t i = r * d; i < (r + 1) * d; ++i) into.o[i] = a * into.o[i] + b * from.o[i];
+      into.max[r] = max;
+    }
+  }
+
   static void scale_rows(int64_t rows, int64_t d, const A* factor, A* x, int64_t ld) noexcept {
     for (int64_t r = 0; r < rows; ++r)
       if (factor[r] != 1)
@@ -116,6 +128,18 @@ struct Attention {
                          int64_t ldy) noexcept {
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t i = 0; i < d; ++i) y[r * ldy + i] = T(x[r * ldx + i] * factor[r]);
+  }
+
+  static void dequantise_rows(int64_t rows, int64_t d, const int8_t* x, int64_t ldx, const float* scale,
+                              int64_t lds, T* y, int64_t ldy) noexcept {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < d; ++i) y[r * ldy + i] = T(A(scale[r * lds]) * A(x[r * ldx + i]));
+  }
+
+  static void widen_rows(int64_t rows, int64_t d, const bfloat16* x, int64_t ldx, T* y,
+                         int64_t ldy) noexcept {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < d; ++i) y[r * ldy + i] = T(A(float(x[r * ldx + i])));
   }
 
   static void row_dots(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y, int64_t ldy,
@@ -187,8 +211,11 @@ struct Attention {
             .sum_diagonals = sum_diagonals,
             .soft_cap = soft_cap,
             .soft_cap_backward = soft_cap_backward,
+            .merge_rows = merge_rows,
             .scale_rows = scale_rows,
             .store_rows = store_rows,
+            .dequantise_rows = dequantise_rows,
+            .widen_rows = widen_rows,
             .row_dots = row_dots,
             .all_finite = all_finite,
             .dropout_keep = dropout_keep,

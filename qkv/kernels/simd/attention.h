@@ -228,6 +228,24 @@ struct Attention {
       });
   }
 
+  [[gnu::flatten]] static void merge_rows(int64_t rows, int64_t d, const GatheredRows<float>& from,
+                                          const GatheredRows<float>& into) noexcept {
+    for (int64_t r = 0; r < rows; ++r) {
+      const float one = into.max[r], other = from.max[r], high = one < other ? other : one,
+                  low = one < other ? one : other;
+      const float less =
+          one == other ? 1 : first_lane(exp2_below_127<T>(V::set(low * kLog2E - high * kLog2E)));
+      const float a = one == high ? 1 : less, b = other == high ? 1 : less;
+      into.sum[r] = a * into.sum[r] + b * from.sum[r];
+      into.max[r] = high;
+      const V keep = V::set(a), add = V::set(b);
+      each<V, 1>(d, [&](int, int64_t i, auto at) {
+        float* o = into.o + r * d + i;
+        at.store(o, fma(add, at.load(from.o + r * d + i), keep * at.load(o)));
+      });
+    }
+  }
+
   [[gnu::flatten]] static void scale_rows(int64_t rows, int64_t d, const float* factor, float* x,
                                           int64_t ld) noexcept {
     for (int64_t r = 0; r < rows; ++r, x += ld) {
@@ -245,6 +263,22 @@ struct Attention {
       for (; i + L <= d; i += L) Narrow::store(y + i, V::load(x + i) * f);
       if (i < d) Narrow::store(y + i, V::load(x + i, d - i) * f, d - i);
     }
+  }
+
+  // Whole vectors and the rest of a row, as T.
+  template <class From>
+  static void convert_row(int64_t d, const From* x, V factor, T* y) {
+    int64_t i = 0;
+    for (; i + L <= d; i += L) Narrow::store(y + i, V::load(x + i) * factor);
+    if (i < d) Narrow::store(y + i, V::load(x + i, d - i) * factor, d - i);
+  }
+  [[gnu::flatten]] static void dequantise_rows(int64_t rows, int64_t d, const int8_t* x, int64_t ldx,
+                                               const float* scale, int64_t lds, T* y, int64_t ldy) noexcept {
+    for (int64_t r = 0; r < rows; ++r) convert_row(d, x + r * ldx, V::set(scale[r * lds]), y + r * ldy);
+  }
+  [[gnu::flatten]] static void widen_rows(int64_t rows, int64_t d, const bfloat16* x, int64_t ldx, T* y,
+                                          int64_t ldy) noexcept {
+    for (int64_t r = 0; r < rows; ++r) convert_row(d, x + r * ldx, V::set(1), y + r * ldy);
   }
 
   [[gnu::flatten]] static void row_dots(int64_t rows, int64_t d, const T* x, int64_t ldx, const T* y,
@@ -336,8 +370,11 @@ struct Attention {
             .sum_diagonals = sum_diagonals,
             .soft_cap = soft_cap,
             .soft_cap_backward = soft_cap_backward,
+            .merge_rows = merge_rows,
             .scale_rows = scale_rows,
             .store_rows = store_rows,
+            .dequantise_rows = dequantise_rows,
+            .widen_rows = widen_rows,
             .row_dots = row_dots,
             .all_finite = all_finite,
             .dropout_keep = dropout_keep,

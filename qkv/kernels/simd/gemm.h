@@ -6,6 +6,7 @@
 //   gemm_register.h   the tile of C in registers, whose shape follows from V::kLanes and V::kRegisters
 //   gemm_epilogue.h   bias, activation and rounding
 //   gemm_pack.h, gemm_transpose.h
+//   gemm_unpacked.h   few rows, B as it lies
 //
 // Here stands how elements are multiplied. double stays with ref: it is for references and gradient checks.
 
@@ -14,6 +15,7 @@
 #include "qkv/kernels/simd/gemm_pack.h"
 #include "qkv/kernels/simd/gemm_register.h"
 #include "qkv/kernels/simd/gemm_transpose.h"
+#include "qkv/kernels/simd/gemm_unpacked.h"
 #include "qkv/kernels/simd/loops.h"
 
 namespace qkv::kernels::simd {
@@ -42,6 +44,10 @@ struct FloatFma : Fma<V, float> {
   static V right(const float* b) {
     return V::load(b);
   }
+  template <int s, bool kPart>
+  static V right_of_rows(const float* row, const float* /*below*/, int64_t n) {
+    return kPart ? V::load(row, n) : V::load(row);
+  }
 };
 
 /// bfloat16 widened to float: each half of a word of B becomes one by a shift or a mask.
@@ -54,6 +60,11 @@ struct WidenedFma : Fma<V, bfloat16> {
     const W words = W::load(b);
     return s == 0 ? words.lower() : words.upper();
   }
+  template <int s, bool kPart>
+  static V right_of_rows(const bfloat16* row, const bfloat16* below, int64_t n) {
+    const bfloat16* from = s == 0 ? row : below;
+    return kPart ? V::load(from, n) : V::load(from);
+  }
 };
 
 template <class Product, class W>
@@ -64,6 +75,7 @@ GemmKernels<typename Product::T> gemm_kernels() {
           .packed_bytes = Pack<T, W>::packed_bytes,
           .pack_b = Pack<T, W>::pack_b,
           .run = run_blocked<RegisterKernel<Product>, T>,
+          .run_unpacked = Unpacked<Product, W>::run,
           .transpose = transpose<T, W>};
 }
 

@@ -7,6 +7,9 @@
 //   Product::T, ::Left, ::Right   element type of the operands; of A as staged; of packed B
 //   Product::kSubs                multiply-adds a step
 //   Product::right<s>(Right*)     the s-th vector of B of a step
+//   Product::right_of_rows<s, kPart>(row, below, n)  the same from two rows of B as it lies (one, for
+//   floats); kPart:
+//                                 their first n elements
 //   Product::left(Left*)          broadcast of one staged element of A
 //   Product::multiply_add(a, b, sum)
 //   Product::stage(dst, src, k)   one row of A into Lefts, zeros up to a whole step

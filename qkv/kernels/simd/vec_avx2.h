@@ -39,6 +39,12 @@ struct Vec {
     for (int64_t i = 0; i < n; ++i) lanes[i] = p[i].bits;
     return widen(_mm_load_si128(reinterpret_cast<const __m128i*>(lanes)));
   }
+  static Vec load(const int8_t* p) { return load(p, kLanes); }
+  static Vec load(const int8_t* p, int64_t n) {
+    int64_t bytes = 0;
+    std::memcpy(&bytes, p, static_cast<size_t>(n));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes)))};
+  }
 
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   void store(float* p, int64_t n) const { _mm256_maskstore_ps(p, first_bits(n), v); }

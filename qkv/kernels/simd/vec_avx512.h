@@ -4,8 +4,8 @@
 // amx/: its names are in the ISA's own namespace, so that the linker can never hand these instructions to
 // code meant for a smaller CPU.
 //
-// Memory functions take float or bfloat16, at any alignment; (p, n) touches the first n of kLanes lanes only,
-// 0 <= n <= kLanes, and loads zeros into the rest.
+// Memory functions take float or bfloat16 (loads int8_t too), at any alignment; (p, n) touches the first n of
+// kLanes lanes only, 0 <= n <= kLanes, and loads zeros into the rest.
 
 // gcc 12 warns of its own headers' deliberately undefined registers (GCC bug 105593).
 #pragma GCC diagnostic push
@@ -44,6 +44,8 @@ struct Vec {
     return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
   static Vec load(const bfloat16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(first(n).m, p)); }
+  static Vec load(const int8_t* p) { return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static Vec load(const int8_t* p, int64_t n) { return widen(_mm_maskz_loadu_epi8(first(n).m, p)); }
 
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, first(n).m, v); }
@@ -53,6 +55,7 @@ struct Vec {
   static Vec widen(__m256i halves) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
   }
+  static Vec widen(__m128i bytes) { return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))}; }
   /// The bits of base/bfloat16.h: nearest, ties to even, NaN stays NaN. Integer operations, for CPUs without
   /// vcvtneps2bf16.
   __m256i narrow() const {
