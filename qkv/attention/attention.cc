@@ -1,5 +1,6 @@
 #include "qkv/attention/attention.h"
 
+#include "qkv/attention/paths/cached_rows.h"
 #include "qkv/attention/paths/problem.h"
 #include "qkv/base/checked.h"
 #include "qkv/base/parallel.h"
@@ -27,12 +28,11 @@ void check_heads(const AttentionOptions& options) {
     QKV_CHECK(dynamic_cast<const Mask*>(rule.get()) || dynamic_cast<const Edit*>(rule.get()), kValue,
               "attention: a rule is null, or neither a Mask nor an Edit");
   const Normalizer& normalizer = normalizer_of(options);
-  QKV_CHECK(
-      options.path != AttentionPath::kBlocked || normalizer.blockwise() != Normalizer::Blockwise::kNone,
-      kUnsupported,
-      "attention: {} needs whole rows of scores, and the blocked path goes tile by tile: take kAuto, kRows "
-      "or kReference",
-      normalizer.name());
+  const bool tiles = options.path == AttentionPath::kBlocked || options.path == AttentionPath::kDecode;
+  QKV_CHECK(!tiles || normalizer.blockwise() != Normalizer::Blockwise::kNone, kUnsupported,
+            "attention: {} needs whole rows of scores, and the {} path goes tile by tile: take kAuto, kRows "
+            "or kReference",
+            normalizer.name(), options.path == AttentionPath::kDecode ? "decode" : "blocked");
   QKV_CHECK(!options.talking || options.path == AttentionPath::kAuto || options.path == AttentionPath::kRows,
             kUnsupported, "attention: talking heads need the rows of all heads at once: take kAuto or kRows");
 }
@@ -144,10 +144,10 @@ Problem<T> problem_of(const Tensor& q, const Pairing& pairing, const AttentionOp
   return p;
 }
 
+// kAuto stays, where tiles will do: prompts and decode steps then go different ways.
 template <class T>
 AttentionPath path_of(const Problem<T>& p, AttentionPath path) {
-  if (path != AttentionPath::kAuto) return path;
-  return p.needs_rows() ? AttentionPath::kRows : AttentionPath::kBlocked;
+  return path == AttentionPath::kAuto && p.needs_rows() ? AttentionPath::kRows : path;
 }
 
 template <class T>
@@ -157,9 +157,23 @@ void run_forward(const Problem<T>& p, const paths::Result<T>& result, AttentionP
       return paths::reference_forward(p, result);
     case AttentionPath::kRows:
       return paths::row_blocks_forward(p, result);
-    default:
+    case AttentionPath::kBlocked:
       return paths::blocked_forward(p, result);
+    case AttentionPath::kDecode:
+      return paths::decode_forward(p, result);
+    case AttentionPath::kAuto:
+      break;
   }
+  // A server's batch has prompts and decode steps. Each goes where it is faster; the bits are the same.
+  const auto few = [&](const Sequence<T>& s) { return s.q_len * p.heads.group() <= paths::kDecodeRows; };
+  Problem<T> part = p;
+  const auto steps = std::stable_partition(part.sequences.begin(), part.sequences.end(),
+                                           [&](const Sequence<T>& s) { return !few(s); });
+  std::vector<Sequence<T>> decode(steps, part.sequences.end());
+  part.sequences.erase(steps, part.sequences.end());
+  if (!part.sequences.empty()) paths::blocked_forward(part, result);
+  part.sequences = std::move(decode);
+  if (!part.sequences.empty()) paths::decode_forward(part, result);
 }
 
 template <class T>
@@ -405,8 +419,9 @@ Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<cons
   QKV_CHECK(queries.size() == static_cast<int64_t>(keys.size()), kShape,
             "attention: {} query sequences, but {} key spans", queries.size(), keys.size());
   for (const KeyValueSpan& span : keys)
-    QKV_CHECK(span.kv_len >= 0 && (span.kv_len == 0 || (span.k && span.v)), kValue,
-              "attention: a key span of length {}{}", span.kv_len, span.kv_len > 0 ? " without memory" : "");
+    QKV_CHECK(span.kv_len >= 0 && (span.kv_len == 0 || (span.k && span.v) || (span.k_pages && span.v_pages)),
+              kValue, "attention: a key span of length {}{}", span.kv_len,
+              span.kv_len > 0 ? " without memory" : "");
   const NoGrad off;
   const Score& score = score_of(options);
   const Tensor prepared = with_adjacent_columns(score.prepare_queries(Var(q), heads).value());
@@ -424,8 +439,7 @@ Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<cons
       const KeyValueSpan& span = keys[static_cast<size_t>(b)];
       if (merge && b > 0) {
         const KeyValueSpan& before = keys[static_cast<size_t>(b - 1)];
-        if (span.k == before.k && span.v == before.v && span.kv_len == before.kv_len &&
-            span.k_row_stride == before.k_row_stride && span.v_row_stride == before.v_row_stride) {
+        if (span == before) {
           p.sequences.back().q_len += queries.length(b);
           continue;
         }
@@ -438,8 +452,16 @@ Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<cons
                              .v = static_cast<const T*>(span.v),
                              .kv_len = span.kv_len,
                              .k_stride = span.k_row_stride,
-                             .v_stride = span.v_row_stride});
+                             .v_stride = span.v_row_stride,
+                             .kv_begin = 0,
+                             .cached = span.plain() ? nullptr : &span});
     }
+    // These two read keys row by row, and get them as T, in one block.
+    const AttentionPath path = path_of(p, options.path);
+    std::vector<Tensor> read;
+    for (Sequence<T>& s : p.sequences)
+      if (s.cached && (path == AttentionPath::kReference || path == AttentionPath::kRows))
+        read.push_back(paths::read_cached(p, s));
     const Tensor lse = asked ? Tensor::empty({heads.n_heads, q.size(0)}, accumulator_dtype(dtype)) : Tensor();
     A* lse_data = asked ? lse.data<A>() : nullptr;
     run_forward(p, {.out = out.data<T>(), .lse = lse_data}, options.path);

@@ -9,6 +9,7 @@
 
 #include "qkv/attention/edits.h"
 #include "qkv/attention/heads/talking_heads.h"
+#include "qkv/attention/key_value_span.h"
 #include "qkv/attention/masks.h"
 #include "qkv/attention/normalizers.h"
 #include "qkv/attention/own_rule.h"
@@ -22,10 +23,12 @@
 namespace qkv {
 
 enum class AttentionPath {
-  kAuto,       // blocked, where the normalizer can go tile by tile and heads do not talk, else rows
+  kAuto,       // the fastest; rows, where the normalizer cannot go tile by tile or heads talk
   kReference,  // the definition: whole score matrices, one (sequence, head) at a time
   kBlocked,    // tiles of 64 x 64, linear memory
-  kRows,       // 64 whole rows of scores at a time, linear memory
+  kDecode,  // for few queries and many keys: reads each key once for all heads that share it, splits the keys
+            // over the threads. The bits of kBlocked
+  kRows,    // 64 whole rows of scores at a time, linear memory
 };
 
 struct AttentionOptions {
@@ -77,24 +80,16 @@ struct AttentionOptions {
 Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries, const Segments& keys,
               const AttentionOptions& options);
 
-/// One sequence's keys and values in a cache. Rows are strided; of n_kv_heads * width and n_kv_heads * d_v
-/// elements.
-struct KeyValueSpan {
-  const void* k = nullptr;  // prepared: what score->prepare_keys made of the keys, once, when they came
-  const void* v = nullptr;
-  int64_t kv_len = 0;
-  int64_t k_row_stride = 0, v_row_stride = 0;  // in elements
-};
-
 /// The same computation for decoding with a cache, without a tape: sequence b of `queries` attends to
 /// keys[b]. Several sequences may name the same memory (beams that share a source); neighbours that do are
 /// computed together where no rule tells them apart.
 ///
-///   q        [n_q_tokens, n_heads * d_k]   dtype (f64 | f32 | bf16), that of the spans' memory; not yet
-///   prepared returns  [n_q_tokens, n_heads * d_v]
+///   q        [n_q_tokens, n_heads * d_k]   dtype (f64 | f32 | bf16), that of the spans' memory where it is
+///   plain; not yet prepared returns  [n_q_tokens, n_heads * d_v]
 ///
-/// The same kernels in the same order as attention(): prompt and token-by-token agree bit for bit. Dropout is
-/// not applied. Errors: as attention(); kValue: a negative length.
+/// The same sums in the same order as attention(): prompt and token-by-token agree bit for bit, and so do
+/// pages and one block of memory. Stored numbers are read as T (bf16 for kInt8 in a bf16 model: rounded once
+/// more). Dropout is not applied. Errors: as attention(); kValue: a negative length, or one without memory.
 Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<const KeyValueSpan> keys,
                         DType dtype, const AttentionOptions& options);
 

@@ -2,6 +2,7 @@
 // of the loops as in FlashAttention-2 (arXiv:2307.08691): queries outside, keys inside, one division at the
 // end.
 
+#include "qkv/attention/paths/gather.h"
 #include "qkv/attention/paths/items.h"
 
 namespace qkv::paths {
@@ -30,12 +31,13 @@ class BlockedForward {
     for (int64_t t = 0; t < n_tiles; ++t) {
       const int64_t j0 = (first_tile + t) * kTile, cols = std::min(kTile, all.end - j0);
       keys[t] = key_tile(p_, seq, item.kv_head, j0, cols, scratch);
-      values[t] =
-          right_operand(*p_.kernels, p_.value(seq, item.kv_head, j0), cols, p_.d_v(), seq.v_stride, scratch);
+      values[t] = value_tile(p_, seq, item.kv_head, j0, cols, scratch);
     }
     s_ = scratch.take<A>(kTile * kTile);
     weights_ = scratch.take<T>(kTile * kTile);
-    o_ = scratch.take<A>(kTile * p_.d_v());
+    correction_ = scratch.take<A>(kTile);
+    for (Gathered<A>& g : gathered_)
+      g = {scratch.take<A>(kTile), scratch.take<A>(kTile), scratch.take<A>(kTile * p_.d_v())};
 
     const int64_t group = p_.heads.group();
     for (int64_t h = item.kv_head * group; h < (item.kv_head + 1) * group; ++h)
@@ -51,67 +53,31 @@ class BlockedForward {
   // Query rows i .. of head h against key tiles begin .. end - 1.
   void block(const Sequence<T>& seq, int64_t h, int64_t i, const KeyTile<T>* keys,
              const RightOperand<T>* values, int64_t begin, int64_t end) {
-    const auto& kernels = p_.kernels->attention;
-    const int64_t rows = std::min(kTile, seq.q_len - i), d_v = p_.d_v();
-    const bool softmax = p_.normalizer->blockwise() == Normalizer::Blockwise::kSoftmax;
-    // A sink is a first key whose value is 0. A sigmoid's weights need no sum: they are divided by 1.
-    A max[kTile], sum[kTile], correction[kTile];
-    std::fill(max, max + rows, p_.sink ? p_.sink[h] : softmax ? -std::numeric_limits<A>::infinity() : A(0));
-    std::fill(sum, sum + rows, p_.sink || !softmax ? A(1) : A(0));
-    bool first = true;
-
-    for (int64_t t = begin; t < end; ++t) {
-      const TilePlace place = place_of(seq, h, i, rows, keys[t]);
-      if (mask_.look(p_.masks, place) == Sight::kNone) continue;
-      const int64_t cols = keys[t].cols;
-      const A scale = score_tile(p_, seq, h, i, rows, keys[t], Scratch::current(), s_);
-      const uint64_t* keep = dropout_.keep(p_, seq, h, i, rows, keys[t].j0);
-      if (!softmax) {
-        kernels.sigmoid_tile({.rows = rows,
-                              .cols = cols,
-                              .s = s_,
-                              .stride = kTile,
-                              .scale = scale,
-                              .shift = static_cast<A>(p_.normalizer->shift()),
-                              .visible = mask_.words(),
-                              .keep = keep,
-                              .p = weights_,
-                              .p_stride = kTile});
-        multiply(*p_.kernels, rows, weights_, kTile, values[t], o_, d_v, /*accumulate=*/!first);
-        add_relative_values(p_, place, weights_, Scratch::current(), o_);
-        flops += 2 * rows * cols * (p_.width + d_v);
-        first = false;
-        continue;
+    const int64_t rows = std::min(kTile, seq.q_len - i);
+    bool merged = false;  // gathered_[0] has the splits before; else it is still free
+    for (int64_t t = begin; t < end || !merged;) {
+      const Gathered<A>& into = gathered_[merged];
+      SplitSums<T> sums(p_, rows, into, weights_, correction_);
+      const int64_t split = t < end ? keys[t].j0 / kSplit : 0;
+      for (; t < end && keys[t].j0 / kSplit == split; ++t) {
+        const TilePlace place = place_of(seq, h, i, rows, keys[t]);
+        if (mask_.look(p_.masks, place) == Sight::kNone) continue;
+        const A scale = score_tile(p_, seq, h, i, rows, keys[t], Scratch::current(), s_);
+        sums.add({.rows = rows,
+                  .cols = keys[t].cols,
+                  .s = s_,
+                  .scale = scale,
+                  .visible = mask_.words(),
+                  .keep = dropout_.keep(p_, seq, h, i, rows, keys[t].j0)},
+                 values[t]);
+        sums.add_relative(place, 0);
+        flops += 2 * rows * keys[t].cols * (p_.width + p_.d_v());
       }
-      kernels.softmax_tile({.rows = rows,
-                            .cols = cols,
-                            .s = s_,
-                            .stride = kTile,
-                            .scale = scale,
-                            .visible = mask_.words(),
-                            .keep = keep,
-                            .max = max,
-                            .sum = sum,
-                            .correction = correction,
-                            .p = weights_,
-                            .p_stride = kTile});
-      if (!first) kernels.scale_rows(rows, d_v, correction, o_, d_v);
-      multiply(*p_.kernels, rows, weights_, kTile, values[t], o_, d_v, /*accumulate=*/!first);
-      add_relative_values(p_, place, weights_, Scratch::current(), o_);
-      flops += 2 * rows * cols * (p_.width + d_v);
-      first = false;
+      sums.end();
+      if (merged) p_.kernels->attention.merge_rows(rows, p_.d_v(), into, gathered_[0]);
+      merged = true;
     }
-    if (first) std::fill(o_, o_ + rows * d_v, A(0));
-
-    A factor[kTile];  // a row that saw no key has sum 0 and stays zero
-    for (int64_t r = 0; r < rows; ++r) factor[r] = sum[r] == 0 ? A(0) : p_.dropout_scale() / sum[r];
-    kernels.store_rows(rows, d_v, factor, o_, d_v,
-                       result_.out + (seq.q_begin + i) * p_.heads.n_heads * d_v + h * d_v,
-                       p_.heads.n_heads * d_v);
-    if (result_.lse) {
-      A* lse = result_.lse + h * p_.n_q + seq.q_begin + i;
-      for (int64_t r = 0; r < rows; ++r) lse[r] = max[r] + std::log(sum[r]);  // -inf + log 0 = -inf
-    }
+    finish_rows(p_, seq, h, i, rows, gathered_[0], result_);
   }
 
  public:
@@ -122,8 +88,9 @@ class BlockedForward {
   const Result<T>& result_;
   TileMask mask_;
   TileDropout dropout_;
-  A *s_ = nullptr, *o_ = nullptr;  // scores [kTile, kTile], output [kTile, d_v]
-  T* weights_ = nullptr;           // [kTile, kTile]
+  A *s_ = nullptr, *correction_ = nullptr;  // scores [kTile, kTile]; [kTile]
+  T* weights_ = nullptr;                    // [kTile, kTile]
+  Gathered<A> gathered_[2];                 // by all splits so far, by the next one
 };
 
 }  // namespace

@@ -44,7 +44,7 @@ std::vector<Item> cut(const Problem<T>& p, Length&& length, int64_t pieces) {
 
 /// run(item) for all, over the threads where the work is worth waking them. It returns the floating-point
 /// operations done.
-template <class T, class Run>
+template <class T, class Item, class Run>
 void for_each_item(const Problem<T>& p, const std::vector<Item>& items, Run&& run) {
   int64_t work = 0;
   for (const Sequence<T>& s : p.sequences) work += s.q_len * s.kv_len * p.heads.n_heads * (p.width + p.d_v());

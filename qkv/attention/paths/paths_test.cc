@@ -21,7 +21,7 @@ AttentionOptions on(AttentionPath path, AttentionOptions options) {
 TEST(Attention, AveragesTheVisibleValuesWhereKeysAreEqual) {
   const Segments four({4});
   const Var zero(Tensor::zeros({4, 1}, DType::kF32)), v(Tensor::from({4, 1}, {1, 2, 4, 9}));
-  for (AttentionPath path : {AttentionPath::kReference, AttentionPath::kBlocked}) {
+  for (AttentionPath path : {AttentionPath::kReference, AttentionPath::kBlocked, AttentionPath::kDecode}) {
     AttentionOptions options{.heads = {.d_k = 1}, .path = path};
     EXPECT_EQ(attention(zero, zero, v, four, four, options).value().values(),
               (std::vector<double>{4, 4, 4, 4}));
@@ -173,7 +173,7 @@ TEST(Blocked, Bf16ErrsAtMostTwiceAsMuchAsPlainBf16AndGradientsThreeTimes) {
 
 // Small sequences and one that crosses a tile: finite differences visit every element.
 TEST(Gradients, MatchFiniteDifferencesForEveryScoreOnBothPaths) {
-  for (AttentionPath path : {AttentionPath::kReference, AttentionPath::kBlocked})
+  for (AttentionPath path : {AttentionPath::kReference, AttentionPath::kBlocked, AttentionPath::kDecode})
     for (std::string_view name : score_names())
       for (bool drop : {false, true}) {
         const HeadSizes heads{.n_heads = 2, .n_kv_heads = 1, .d_k = 3, .d_v = 2};
@@ -329,7 +329,7 @@ TEST(Cached, BeamsThatShareASourceGetWhatTheyWouldGetAlone) {
 }
 
 TEST(Attention, AQueryThatSeesNoKeyYieldsZerosAndHasNoGradient) {
-  for (AttentionPath path : {AttentionPath::kReference, AttentionPath::kBlocked}) {
+  for (AttentionPath path : {AttentionPath::kReference, AttentionPath::kBlocked, AttentionPath::kDecode}) {
     const HeadSizes heads{.n_heads = 2, .d_k = 4};
     const Shapes shapes{.heads = heads, .q_lengths = {3, 2, 4}, .kv_lengths = {5, 0, 70}};
     const Inputs in = random_inputs(shapes, DType::kF32);
@@ -383,11 +383,8 @@ TEST(Attention, NanInAQueryLeavesTheGradientsOfKeysItDoesNotSee) {
     for (const kernels::Table* table : tables())
       for (const NormalizerPtr& normalizer : {softmax_normalizer(), sigmoid(), sparsemax(), entmax15()})
         for (AttentionPath path : {AttentionPath::kReference, AttentionPath::kAuto}) {
-          const AttentionOptions options{.heads = heads,
-                                         .rules = {causal()},
-                                         .normalizer = normalizer,
-                                         .path = path,
-                                         .kernels = table};
+          const AttentionOptions options{
+              .heads = heads, .rules = {causal()}, .normalizer = normalizer, .path = path, .kernels = table};
           Inputs in = random_inputs({.heads = heads, .q_lengths = {80}, .kv_lengths = {}}, dtype);
           const Outcome clean = run(in, options);
           in.q = in.q.clone();

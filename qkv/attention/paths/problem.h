@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "qkv/attention/key_value_span.h"
 #include "qkv/attention/normalizers.h"
 #include "qkv/attention/rule.h"
 #include "qkv/attention/score.h"
@@ -21,7 +22,8 @@ struct Sequence {
   int64_t q_begin = 0, q_len = 0, past = 0;
   const T *k = nullptr, *v = nullptr;  // row 0, head 0
   int64_t kv_len = 0, k_stride = 0, v_stride = 0;
-  int64_t kv_begin = 0;  // the first of its rows in dk and dv
+  int64_t kv_begin = 0;                  // the first of its rows in dk and dv
+  const KeyValueSpan* cached = nullptr;  // instead of k and v: rows in another form (cached_rows.h)
 };
 
 /// attention/relative.h in raw pointers; rows null: there are none.
@@ -153,6 +155,10 @@ template <class T>
 void reference_forward(const Problem<T>& problem, const Result<T>& result);
 template <class T>
 void reference_backward(const Problem<T>& problem, const Gradients<T>& gradients);
+// paths/decode.cc
+constexpr int64_t kDecodeRows = 8;  // query rows to a key/value head up to which it is the faster one
+template <class T>
+void decode_forward(const Problem<T>& problem, const Result<T>& result);
 // paths/blocked.cc, paths/blocked_backward.cc
 template <class T>
 void blocked_forward(const Problem<T>& problem, const Result<T>& result);

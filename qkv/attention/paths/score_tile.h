@@ -17,27 +17,37 @@ ScoreTile<accumulator_t<T>> edited_tile(const Problem<T>& p, const TilePlace& pl
   return {place, kTile, s, p.exact};
 }
 
-/// Scores of query rows i .. i + rows - 1 of head h against a tile of keys, with the edits, into s [rows,
-/// kTile]. Returns the scale that is still to be applied to them. saved, if given, has a tile for each edit
-/// whose backward reads scores: it gets what the edit made of them.
+/// The pairing of `rows` prepared queries, ldq apart, with a tile of keys, into s [rows, kTile]. h: whose
+/// tanh_v.
 template <class T>
-accumulator_t<T> score_tile(const Problem<T>& p, const Sequence<T>& seq, int64_t h, int64_t i, int64_t rows,
-                            const KeyTile<T>& keys, Scratch& scratch, accumulator_t<T>* s,
-                            accumulator_t<T>* const* saved = nullptr) {
-  using A = accumulator_t<T>;
-  const T* q = p.query(seq, h, i);
+void pair_tile(const Problem<T>& p, int64_t h, int64_t rows, const T* q, int64_t ldq, const KeyTile<T>& keys,
+               accumulator_t<T>* s) {
   switch (p.kind) {
     case Pairing::Kind::kDot:
-      multiply(*p.kernels, rows, keys.cols, p.width, q, p.q_stride, keys.k_packed, s, kTile, false);
+      if (keys.k_packed)
+        multiply(*p.kernels, rows, keys.cols, p.width, q, ldq, keys.k_packed, s, kTile, false);
+      else
+        multiply_unpacked(*p.kernels, rows, keys.cols, p.width, q, ldq, keys.k, 1, keys.k_stride, keys.ahead,
+                          s, kTile, false);
       break;
     case Pairing::Kind::kTanhSum:
-      p.kernels->attention.additive_tile(rows, keys.cols, p.width, q, p.q_stride, keys.k, seq.k_stride,
+      p.kernels->attention.additive_tile(rows, keys.cols, p.width, q, ldq, keys.k, keys.k_stride,
                                          p.tanh_v + h * p.width, s, kTile);
       break;
     case Pairing::Kind::kUniform:
-      std::fill(s, s + rows * kTile, A(0));
+      std::fill(s, s + rows * kTile, accumulator_t<T>(0));
       break;
   }
+}
+
+/// Adds relative keys to paired scores s [rows, kTile] and makes the edits. Returns the scale that is still
+/// to be applied. saved, if given, has a tile for each edit whose backward reads scores: it gets what the
+/// edit made of them.
+template <class T>
+accumulator_t<T> edit_tile(const Problem<T>& p, const Sequence<T>& seq, int64_t h, int64_t i, int64_t rows,
+                           const KeyTile<T>& keys, Scratch& scratch, accumulator_t<T>* s,
+                           accumulator_t<T>* const* saved = nullptr) {
+  using A = accumulator_t<T>;
   const TilePlace place = place_of(seq, h, i, rows, keys);
   if (p.relative_keys.rows) {
     const Scratch::Frame frame(scratch);
@@ -54,6 +64,15 @@ accumulator_t<T> score_tile(const Problem<T>& p, const Sequence<T>& seq, int64_t
     if (saved && saved[e]) std::copy(s, s + rows * kTile, saved[e]);
   }
   return 1;
+}
+
+/// Both, for query rows i .. i + rows - 1 of head h.
+template <class T>
+accumulator_t<T> score_tile(const Problem<T>& p, const Sequence<T>& seq, int64_t h, int64_t i, int64_t rows,
+                            const KeyTile<T>& keys, Scratch& scratch, accumulator_t<T>* s,
+                            accumulator_t<T>* const* saved = nullptr) {
+  pair_tile(p, h, rows, p.query(seq, h, i), p.q_stride, keys, s);
+  return edit_tile(p, seq, h, i, rows, keys, scratch, s, saved);
 }
 
 /// The dropout bits of a tile: bit c of word r says whether key j0 + c of query row i + r is kept. A dropout

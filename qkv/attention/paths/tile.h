@@ -5,15 +5,16 @@
 #include <algorithm>
 #include <cmath>
 
+#include "qkv/attention/paths/cached_rows.h"
 #include "qkv/attention/paths/problem.h"
 #include "qkv/attention/paths/scratch.h"
 
 namespace qkv::paths {
 
-// Queries and keys of a tile. Key tiles begin at multiples of it whatever the queries, so that a row's sums
-// run in the same order in a prompt and in a decode step; and 64 keys are one word of dropout bits. 64 x 64
-// f32 scores and bf16 weights and a 64 x 64 f32 output are 40 KiB: they share a 48 KiB L1.
-constexpr int64_t kTile = 64;
+// What a row gathers from keys 0 .. kSplit - 1, kSplit .. 2 kSplit - 1, ... is summed split by split and the
+// splits merged in order, on every path: so a decode step may give splits to different threads and still has
+// the prompt's bits.
+constexpr int64_t kSplit = 1024;
 
 /// Rows of activations as the right operand B [rows, cols] of products A B, where A holds exact zeros at
 /// masked places. A NaN or infinity in B must reach only those rows whose A is not zero there: 0 * NaN would
@@ -22,9 +23,30 @@ template <class T>
 struct RightOperand {
   const T* x = nullptr;  // the rows themselves
   int64_t rows = 0, cols = 0, ld = 0;
-  const void* packed = nullptr;  // with zeros in place of what is not finite
+  const void* packed =
+      nullptr;           // with zeros in place of what is not finite. Null: as it lies, and taken for finite
+  kernels::Ahead ahead;  // of one as it lies
   bool finite = true;
 };
+
+/// Few rows times B [k, n] as it lies; strides and the rest as in kernels/gemm.h.
+template <class T>
+void multiply_unpacked(const kernels::KernelsFor<T>& kernels, int64_t m, int64_t n, int64_t k, const T* a,
+                       int64_t lda, const T* b, int64_t row_stride, int64_t col_stride,
+                       const kernels::Ahead& ahead, accumulator_t<T>* c, int64_t ldc, bool accumulate) {
+  kernels.gemm.run_unpacked({.m = m,
+                             .n = n,
+                             .k = k,
+                             .a = a,
+                             .lda = lda,
+                             .b = b,
+                             .row_stride = row_stride,
+                             .col_stride = col_stride,
+                             .ahead = ahead,
+                             .c = c,
+                             .ldc = ldc,
+                             .accumulate = accumulate});
+}
 
 template <class T>
 const void* pack(const kernels::GemmKernels<T>& gemm, const T* x, int64_t k, int64_t n, int64_t row_stride,
@@ -91,6 +113,8 @@ template <class T>
 void multiply(const kernels::KernelsFor<T>& kernels, int64_t m, const T* a, int64_t lda,
               const RightOperand<T>& b, accumulator_t<T>* c, int64_t ldc, bool accumulate) {
   using A = accumulator_t<T>;
+  if (!b.packed)
+    return multiply_unpacked(kernels, m, b.cols, b.rows, a, lda, b.x, b.ld, 1, b.ahead, c, ldc, accumulate);
   multiply(kernels, m, b.cols, b.rows, a, lda, b.packed, c, ldc, accumulate);
   if (b.finite) return;
   for (int64_t i = 0; i < b.rows; ++i)
@@ -106,17 +130,28 @@ void multiply(const kernels::KernelsFor<T>& kernels, int64_t m, const T* a, int6
 template <class T>
 struct KeyTile {
   int64_t j0 = 0, cols = 0;
-  const T* k = nullptr;            // [cols, width], rows k_stride apart
-  const void* k_packed = nullptr;  // K^T, for kDot
+  const T* k = nullptr;  // [cols, width], rows k_stride apart
+  int64_t k_stride = 0;
+  const void* k_packed = nullptr;  // K^T, for kDot. Null: k is read as it lies
+  kernels::Ahead ahead;
 };
 
 template <class T>
 KeyTile<T> key_tile(const Problem<T>& p, const Sequence<T>& s, int64_t kv_head, int64_t j0, int64_t cols,
                     Scratch& scratch) {
-  KeyTile<T> tile{.j0 = j0, .cols = cols, .k = p.key(s, kv_head, j0)};
+  const TileRows<T> k = key_rows(p, s, kv_head, j0, cols, scratch);
+  KeyTile<T> tile{.j0 = j0, .cols = cols, .k = k.x, .k_stride = k.ld};
   if (p.kind == Pairing::Kind::kDot)
-    tile.k_packed = transposed_operand(*p.kernels, tile.k, cols, p.width, s.k_stride, scratch);
+    tile.k_packed = transposed_operand(*p.kernels, tile.k, cols, p.width, tile.k_stride, scratch);
   return tile;
+}
+
+/// Its values.
+template <class T>
+RightOperand<T> value_tile(const Problem<T>& p, const Sequence<T>& s, int64_t kv_head, int64_t j0,
+                           int64_t cols, Scratch& scratch) {
+  const TileRows<T> v = value_rows(p, s, kv_head, j0, cols, scratch);
+  return right_operand(*p.kernels, v.x, cols, p.d_v(), v.ld, scratch);
 }
 
 }  // namespace qkv::paths
