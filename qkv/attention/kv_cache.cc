@@ -1,85 +1,223 @@
 #include "qkv/attention/kv_cache.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
 #include <cstring>
+
+#include "qkv/attention/caches/row_store.h"
+#include "qkv/base/checked.h"
 
 namespace qkv {
 namespace {
 
-constexpr int64_t kFirstCapacity = 32;  // rows; most sentences fit, so most blocks never grow
+static_assert(std::endian::native == std::endian::little, "saved caches are little-endian");
 
-// A block of `capacity` rows with the first `length` rows of `from`.
-Tensor copy_rows(const Tensor& from, int64_t length, int64_t capacity, int64_t width, DType dtype) {
-  const Tensor to = Tensor::empty({capacity, width}, dtype);
-  if (length > 0) std::memcpy(to.bytes(), from.bytes(), static_cast<size_t>(length * width * size_of(dtype)));
-  return to;
+std::string dtype_name(const RowFormat& format) {
+  if (format.stored == Stored::kInt8) return "I8";
+  if (format.stored == Stored::kBF16 || format.shape.dtype == DType::kBF16) return "BF16";
+  return format.shape.dtype == DType::kF64 ? "F64" : "F32";
+}
+
+// A row's parts as saved: what, where in the row, bytes, and the tensor's sizes after the rows.
+struct Part {
+  std::string name, dtype;
+  int64_t at = 0, bytes = 0;
+  std::vector<int64_t> sizes;
+};
+std::vector<Part> parts_of(const RowFormat& f) {
+  const CacheShape& s = f.shape;
+  std::vector<Part> parts{
+      {"k", dtype_name(f), 0, f.v_at, {s.n_kv_heads, s.width}},
+      {"v", dtype_name(f), f.v_at, s.v_width() * f.element, {s.n_kv_heads, s.d_v}},
+  };
+  const int64_t scales = s.n_kv_heads * static_cast<int64_t>(sizeof(float));
+  if (f.stored == Stored::kInt8) {
+    parts.push_back({"k_scales", "F32", f.k_scales_at, scales, {s.n_kv_heads}});
+    parts.push_back({"v_scales", "F32", f.v_scales_at, scales, {s.n_kv_heads}});
+  }
+  return parts;
+}
+
+const CacheTensor& find(std::span<const CacheTensor> tensors, const std::string& name) {
+  const auto it =
+      std::find_if(tensors.begin(), tensors.end(), [&](const CacheTensor& t) { return t.name == name; });
+  QKV_CHECK(it != tensors.end(), kFormat, "kv cache: there is no tensor '{}' to restore", name);
+  return *it;
+}
+
+// Without n * bytes, which a damaged file may make overflow.
+bool holds_rows(const CacheTensor& t, int64_t n, int64_t bytes) {
+  const int64_t size = static_cast<int64_t>(t.data.size());
+  return bytes == 0 ? size == 0 : size % bytes == 0 && size / bytes == n;
+}
+
+std::string str(const std::vector<int64_t>& sizes) {
+  std::string text = "[";
+  for (const int64_t n : sizes) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
+  return text + "]";
+}
+
+std::vector<int64_t> lengths_in(std::span<const CacheTensor> tensors) {
+  const CacheTensor& t = find(tensors, "lengths");
+  QKV_CHECK(t.dtype == "I64" && t.shape.size() == 1 && t.shape[0] >= 0 &&
+                t.data.size() == static_cast<size_t>(t.shape[0]) * sizeof(int64_t),
+            kFormat, "kv cache: 'lengths' is {} {} of {} bytes, needs to be I64 [n_sequences]", t.dtype,
+            str(t.shape), t.data.size());
+  std::vector<int64_t> lengths(static_cast<size_t>(t.shape[0]));
+  if (!lengths.empty()) std::memcpy(lengths.data(), t.data.data(), t.data.size());
+  return lengths;
 }
 
 }  // namespace
 
+KvCache::KvCache() : KvCache(0, 0, 0, DType::kF32) {}
+KvCache::KvCache(KvCache&&) noexcept = default;
+KvCache& KvCache::operator=(KvCache&&) noexcept = default;
+KvCache::~KvCache() = default;
+
 KvCache::KvCache(int64_t n_sequences, int64_t k_width, int64_t v_width, DType dtype)
-    : sequences_(static_cast<size_t>(n_sequences)), k_width_(k_width), v_width_(v_width), dtype_(dtype) {}
+    : KvCache(n_sequences, CacheShape{.width = k_width, .d_v = v_width, .dtype = dtype}) {}
+
+KvCache::KvCache(int64_t n_sequences, const CacheShape& shape, const KvCacheOptions& options)
+    : format_(shape, options.stored), options_(options) {
+  QKV_CHECK(n_sequences >= 0, kValue, "kv cache: {} sequences", n_sequences);
+  store_ = make_store(n_sequences);
+}
+
+std::unique_ptr<RowStore> KvCache::make_store(int64_t n) const {
+  switch (options_.layout) {
+    case CacheLayout::kPaged:
+      return paged_store(format_, n, options_.pool);
+    case CacheLayout::kSliding:
+      return sliding_store(format_, n, options_.n_sink, options_.window, options_.rope);
+    case CacheLayout::kContiguous:
+      break;
+  }
+  return contiguous_store(format_, n);
+}
+
+int64_t KvCache::size() const { return store_->size(); }
+int64_t KvCache::length(int64_t sequence) const { return store_->length(sequence); }
+int64_t KvCache::bytes() const { return store_->bytes(); }
 
 void KvCache::append(const Segments& rows, const Tensor& k, const Tensor& v) {
+  const CacheShape& shape = format_.shape;
   QKV_CHECK(rows.size() == size(), kShape, "kv cache: {} sequences, rows for {}", size(), rows.size());
-  QKV_CHECK(k.dtype() == dtype_ && v.dtype() == dtype_, kDtype,
-            "kv cache: holds {}, got keys of {} and values of {}", name(dtype_), name(k.dtype()),
+  QKV_CHECK(k.dtype() == shape.dtype && v.dtype() == shape.dtype, kDtype,
+            "kv cache: holds {}, got keys of {} and values of {}", name(shape.dtype), name(k.dtype()),
             name(v.dtype()));
-  QKV_CHECK(k.size(1) == k_width_ && v.size(1) == v_width_ && k.size(0) == rows.n_tokens() &&
+  QKV_CHECK(k.size(1) == shape.k_width() && v.size(1) == shape.v_width() && k.size(0) == rows.n_tokens() &&
                 v.size(0) == rows.n_tokens(),
             kShape, "kv cache: keys {} and values {} do not fit [{}, {}] and [{}, {}]", k.shape().str(),
-            v.shape().str(), rows.n_tokens(), k_width_, rows.n_tokens(), v_width_);
-  const int64_t element = size_of(dtype_), width = k_width_ + v_width_;
+            v.shape().str(), rows.n_tokens(), shape.k_width(), rows.n_tokens(), shape.v_width());
   const Tensor k_kept = k.contiguous(), v_kept = v.contiguous();
-  const std::byte* k_rows = k_kept.bytes();
-  const std::byte* v_rows = v_kept.bytes();
-  for (int64_t s = 0; s < size(); ++s) {
-    Sequence& sequence = sequences_[s];
-    const int64_t length = sequence.length + rows.length(s);
-    if (!sequence.rows.defined() || sequence.rows.size(0) < length) {
-      const int64_t capacity = std::max({kFirstCapacity, length, 2 * sequence.length});
-      sequence.rows = copy_rows(sequence.rows, sequence.length, capacity, width, dtype_);
-    }
-    for (int64_t i = 0; i < rows.length(s); ++i) {
-      std::byte* row = sequence.rows.bytes() + (sequence.length + i) * width * element;
-      const int64_t from = rows.begin(s) + i;
-      std::memcpy(row, k_rows + from * k_width_ * element, static_cast<size_t>(k_width_ * element));
-      std::memcpy(row + k_width_ * element, v_rows + from * v_width_ * element,
-                  static_cast<size_t>(v_width_ * element));
-    }
-    sequence.length = length;
+  for (int64_t s = 0; s < size(); ++s) store_->check_append(rows.length(s));
+  int64_t reserved = 0;
+  try {
+    for (; reserved < size(); ++reserved) store_->reserve(reserved, rows.length(reserved));
+  } catch (...) {
+    for (int64_t s = 0; s <= reserved; ++s) store_->truncate(s, length(s));  // gives unused pages back
+    throw;
   }
+  const int64_t element = size_of(shape.dtype);
+  for (int64_t s = 0; s < size(); ++s)
+    for (int64_t i = rows.begin(s); i < rows.begin(s) + rows.length(s); ++i)
+      store_->push(s, k_kept.bytes() + i * shape.k_width() * element,
+                   v_kept.bytes() + i * shape.v_width() * element);
 }
 
 void KvCache::select(std::span<const int32_t> parents) {
-  std::vector<Sequence> next;
-  std::vector<bool> taken(sequences_.size(), false);
-  next.reserve(parents.size());
-  for (int32_t parent : parents) {
+  for (int32_t parent : parents)
     QKV_CHECK(parent >= 0 && parent < size(), kValue, "kv cache: parent {} of {} sequences", parent, size());
-    Sequence sequence = sequences_[parent];
-    if (taken[parent] && sequence.rows.defined())
-      sequence.rows =
-          copy_rows(sequence.rows, sequence.length, sequence.rows.size(0), k_width_ + v_width_, dtype_);
-    taken[parent] = true;
-    next.push_back(std::move(sequence));
-  }
-  sequences_ = std::move(next);
+  store_->select(parents);
+}
+
+void KvCache::truncate(int64_t sequence, int64_t length) {
+  QKV_CHECK(sequence >= 0 && sequence < size(), kValue, "kv cache: sequence {} of {}", sequence, size());
+  QKV_CHECK(length >= 0 && length <= store_->length(sequence), kValue,
+            "kv cache: sequence {} has {} rows, cannot be cut to {}", sequence, store_->length(sequence),
+            length);
+  store_->truncate(sequence, length);
 }
 
 std::vector<KeyValueSpan> KvCache::spans() const {
-  const int64_t element = size_of(dtype_), width = k_width_ + v_width_;
   std::vector<KeyValueSpan> out;
-  out.reserve(sequences_.size());
-  for (const Sequence& s : sequences_) {
-    const std::byte* rows = s.rows.defined() ? s.rows.bytes() : nullptr;
-    out.push_back({.k = rows,
-                   .v = rows == nullptr ? nullptr : rows + k_width_ * element,
-                   .kv_len = s.length,
-                   .k_row_stride = width,
-                   .v_row_stride = width});
-  }
+  out.reserve(static_cast<size_t>(size()));
+  for (int64_t s = 0; s < size(); ++s) out.push_back(store_->span(s));
   return out;
+}
+
+std::vector<CacheTensor> KvCache::save() const {
+  QKV_CHECK(!store_->incomplete(), kUnsupported,
+            "kv cache: a sliding cache that has let rows go cannot be saved; save before its window is full");
+  CacheTensor lengths{.name = "lengths", .dtype = "I64", .shape = {size()}, .data = {}};
+  int64_t n = 0;
+  for (int64_t s = 0; s < size(); ++s) {
+    const auto bytes = std::bit_cast<std::array<std::byte, sizeof(int64_t)>>(length(s));
+    lengths.data.insert(lengths.data.end(), bytes.begin(), bytes.end());
+    n += length(s);
+  }
+  std::vector<CacheTensor> tensors{std::move(lengths)};
+  for (const Part& part : parts_of(format_)) {
+    CacheTensor t{.name = part.name, .dtype = part.dtype, .shape = {n}, .data = {}};
+    t.shape.insert(t.shape.end(), part.sizes.begin(), part.sizes.end());
+    t.data.reserve(static_cast<size_t>(n * part.bytes));
+    for (int64_t s = 0; s < size(); ++s)
+      for (int64_t i = 0; i < length(s); ++i) {
+        const std::byte* from = store_->row(s, i) + part.at;
+        t.data.insert(t.data.end(), from, from + part.bytes);
+      }
+    tensors.push_back(std::move(t));
+  }
+  return tensors;
+}
+
+void KvCache::restore(std::span<const CacheTensor> tensors) {
+  const std::vector<int64_t> lengths = lengths_in(tensors);
+  const std::vector<Part> parts = parts_of(format_);
+  std::vector<const CacheTensor*> found;
+  const int64_t n = find(tensors, "k").shape.empty() ? -1 : find(tensors, "k").shape[0];
+  int64_t left = n;
+  for (const int64_t length : lengths) {
+    QKV_CHECK(length >= 0 && length <= left, kFormat,
+              "kv cache: 'lengths' do not add up to the {} rows of 'k'", n);
+    left -= length;
+  }
+  QKV_CHECK(left == 0, kFormat, "kv cache: 'lengths' do not add up to the {} rows of 'k'", n);
+  for (const Part& part : parts) {
+    const CacheTensor& t = find(tensors, part.name);
+    std::vector<int64_t> shape{n};
+    shape.insert(shape.end(), part.sizes.begin(), part.sizes.end());
+    QKV_CHECK(t.dtype == part.dtype && t.shape == shape && holds_rows(t, n, part.bytes), kFormat,
+              "kv cache: '{}' is {} {} of {} bytes, this cache needs {} {}", part.name, t.dtype, str(t.shape),
+              t.data.size(), part.dtype, str(shape));
+    found.push_back(&t);
+    if (!part.name.ends_with("_scales")) continue;
+    for (size_t i = 0; i < t.data.size(); i += sizeof(float)) {
+      float scale = 0;
+      std::memcpy(&scale, t.data.data() + i, sizeof(scale));
+      QKV_CHECK(!(scale < 0), kFormat, "kv cache: '{}' has a negative scale", part.name);
+    }
+  }
+  QKV_CHECK(tensors.size() == parts.size() + 1, kFormat, "kv cache: {} tensors to restore, this cache has {}",
+            tensors.size(), parts.size() + 1);
+
+  std::unique_ptr<RowStore> store = make_store(static_cast<int64_t>(lengths.size()));
+  std::vector<std::byte> row(static_cast<size_t>(format_.row_bytes));
+  int64_t from = 0;
+  for (size_t s = 0; s < lengths.size(); ++s) {
+    for (int64_t i = 0; i < lengths[s]; ++i, ++from) {
+      for (size_t p = 0; p < parts.size(); ++p)
+        std::copy_n(found[p]->data.data() + from * parts[p].bytes, parts[p].bytes, row.data() + parts[p].at);
+      store->reserve(static_cast<int64_t>(s), 1);
+      store->push_stored(static_cast<int64_t>(s), row.data());
+    }
+    QKV_CHECK(!store->incomplete(), kFormat,
+              "kv cache: sequence {} has {} rows, more than this sliding cache keeps", s, lengths[s]);
+  }
+  store_ = std::move(store);
 }
 
 }  // namespace qkv

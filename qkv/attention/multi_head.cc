@@ -82,9 +82,14 @@ Var MultiHeadAttention::joined(const Var& heads, const Segments& queries, const 
                            probe ? probe->controls : nullptr, config_.site, config_.layer));
 }
 
-KvCache MultiHeadAttention::make_cache(DType dtype, int64_t n_sequences) const {
-  return KvCache(n_sequences, heads_.kv_heads() * parts_.score->pairing(heads_).width,
-                 heads_.kv_heads() * heads_.value_width(), dtype);
+KvCache MultiHeadAttention::make_cache(DType dtype, int64_t n_sequences,
+                                       const KvCacheOptions& options) const {
+  return {n_sequences,
+          {.n_kv_heads = heads_.kv_heads(),
+           .width = parts_.score->pairing(heads_).width,
+           .d_v = heads_.value_width(),
+           .dtype = dtype},
+          options};
 }
 
 }  // namespace qkv

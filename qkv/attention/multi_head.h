@@ -44,7 +44,7 @@ class MultiHeadAttention {
   /// ... and x attends to all that the cache holds: sequence b of `queries` to sequence b of the cache.
   Var attend(const Var& x, const Segments& queries, const KvCache& cache, const std::vector<RulePtr>& rules,
              Probe* probe) const;
-  KvCache make_cache(DType dtype, int64_t n_sequences) const;
+  KvCache make_cache(DType dtype, int64_t n_sequences, const KvCacheOptions& options = {}) const;
 
  private:
   // Queries [n_q_tokens, n_heads * d_k] as they meet keys, and how they do.

@@ -1,0 +1,88 @@
+#include <algorithm>
+#include <cstring>
+
+#include "qkv/attention/caches/row_store.h"
+#include "qkv/base/memory.h"
+
+namespace qkv {
+namespace {
+
+constexpr int64_t kFirstCapacity = 32;  // rows; most sentences fit, so most blocks never grow
+
+class ContiguousStore final : public RowStore {
+ public:
+  ContiguousStore(const RowFormat& format, int64_t n) : format_(format), sequences_(static_cast<size_t>(n)) {}
+
+  int64_t size() const override { return static_cast<int64_t>(sequences_.size()); }
+  int64_t length(int64_t s) const override { return sequences_[s].length; }
+
+  void reserve(int64_t s, int64_t n) override {
+    Sequence& sequence = sequences_[s];
+    const int64_t length = sequence.length + n;
+    if (length > sequence.capacity)
+      sequence = copy(sequence, std::max({kFirstCapacity, length, 2 * sequence.length}));
+  }
+  void push(int64_t s, const void* k, const void* v) override {
+    Sequence& sequence = sequences_[s];
+    format_.write(k, v, sequence.rows->data() + sequence.length++ * format_.row_bytes);
+  }
+  void push_stored(int64_t s, const std::byte* row) override {
+    Sequence& sequence = sequences_[s];
+    std::memcpy(sequence.rows->data() + sequence.length++ * format_.row_bytes, row,
+                static_cast<size_t>(format_.row_bytes));
+  }
+  const std::byte* row(int64_t s, int64_t i) const override {
+    return sequences_[s].rows->data() + i * format_.row_bytes;
+  }
+  void truncate(int64_t s, int64_t length) override { sequences_[s].length = length; }
+
+  void select(std::span<const int32_t> parents) override {
+    std::vector<Sequence> next;
+    std::vector<bool> taken(sequences_.size(), false);
+    next.reserve(parents.size());
+    for (int32_t parent : parents) {
+      const Sequence& sequence = sequences_[parent];
+      next.push_back(taken[parent] && sequence.rows ? copy(sequence, sequence.capacity) : sequence);
+      taken[parent] = true;
+    }
+    sequences_ = std::move(next);
+  }
+
+  KeyValueSpan span(int64_t s) const override {
+    const Sequence& sequence = sequences_[s];
+    KeyValueSpan span = format_.span();
+    span.kv_len = sequence.length;
+    if (sequence.rows) span.k = sequence.rows->data(), span.v = sequence.rows->data() + format_.v_at;
+    return span;
+  }
+  int64_t bytes() const override {
+    int64_t sum = 0;
+    for (const Sequence& s : sequences_) sum += s.capacity * format_.row_bytes;
+    return sum;
+  }
+
+ private:
+  struct Sequence {
+    std::shared_ptr<Buffer> rows;
+    int64_t length = 0, capacity = 0;
+  };
+
+  Sequence copy(const Sequence& from, int64_t capacity) const {
+    Sequence to{
+        .rows = Buffer::allocate(capacity * format_.row_bytes), .length = from.length, .capacity = capacity};
+    if (from.length > 0)
+      std::memcpy(to.rows->data(), from.rows->data(), static_cast<size_t>(from.length * format_.row_bytes));
+    return to;
+  }
+
+  RowFormat format_;
+  std::vector<Sequence> sequences_;
+};
+
+}  // namespace
+
+std::unique_ptr<RowStore> contiguous_store(const RowFormat& format, int64_t n_sequences) {
+  return std::make_unique<ContiguousStore>(format, n_sequences);
+}
+
+}  // namespace qkv
