@@ -38,8 +38,9 @@ expect 0 "encoder layer 1" "$qkv" lab heads "$M" --pairs "$V" --limit 2 --svg "$
 holds 9 '^(encoder|decoder|cross) layer'
 chart "$dir/heads.svg"
 cut -f1 "$V" | head -2 > "$dir/src"; cut -f2 "$V" | head -2 > "$dir/ref"
-expect 0 '"metric":"chrf"' "$qkv" lab heads "$M" --data "$dir/src" "$dir/ref" "$dir/ref" --metric chrf --limit 1 --json
-holds 36 '"harm"'
+expect 0 '"metric":"chrf"' "$qkv" lab heads "$M" --data "$dir/src" "$dir/ref" "$dir/ref" --metric chrf --limit 1 --noise 1 --json
+holds 72 '"harm"'
+holds 36 '"with_noise"'
 # Pruning, on a model of four heads.
 small="--vocab-size 300 --encoder-layers 1 --decoder-layers 1 --d-model 16 --d-ff 16 --n-heads 1 --max-epochs 0 --max-steps 1 --bleu-sentences 0 --quiet"
 "$qkv" train translate --pairs "$V" --valid-pairs "$V" $small --out "$dir/run" > /dev/null 2>&1 || fail "train"

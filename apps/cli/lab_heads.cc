@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <numeric>
 
@@ -24,6 +25,7 @@ struct HeadFlags {
   std::string model = "models/en-de", pairs, metric = "loss", dtype = "auto", svg;
   std::vector<std::string> data;  // source, reference, further references
   int64_t limit = 500, beam = 1;
+  double noise = 0;
   bool prune = false, json = false;
 };
 
@@ -91,6 +93,12 @@ void print_grid(const HeadImportance& heads, const std::vector<double>& harm) {
                               rows, columns, {.color = true}));
 }
 
+struct Change {
+  std::string what;
+  std::function<void(size_t head, bool on)> apply;
+  std::vector<double> harm = {};  // of each head
+};
+
 void run(const HeadFlags& f) {
   const HeadMetric metric = head_metric_from_name(f.metric);
   Data data = read_data(f);
@@ -98,56 +106,70 @@ void run(const HeadFlags& f) {
   HeadImportance heads(TranslationModel::load(f.model), std::move(data.sources), std::move(data.references),
                        {.metric = metric, .dtype = compute_dtype_from_name(f.dtype), .beam_size = f.beam});
   const auto n = static_cast<int64_t>(heads.heads().size());
-  const double total = static_cast<double>(1 + n + (f.prune ? n * (n + 1) / 2 : 0));
+  // What is done to each head in turn: dropped, and, where asked for, disturbed.
+  std::vector<Change> changes = {{.what = "without", .apply = [&](size_t h, bool on) { heads.drop(h, on); }}};
+  if (f.noise > 0)
+    changes.push_back({.what = fmt::format("with noise of {}", f.noise),
+                       .apply = [&](size_t h, bool on) { heads.disturb(h, on ? f.noise : 0); }});
+  const auto rounds = static_cast<int64_t>(changes.size());
+  const double total = static_cast<double>(1 + rounds * n + (f.prune ? n * (n + 1) / 2 : 0));
   WorkBar bar("qkv lab heads");
 
   const double whole = heads.measure();
-  std::vector<double> harm;
-  for (int64_t h = 0; h < n; ++h) {
-    const HeadPlace& place = heads.heads()[static_cast<size_t>(h)];
-    bar.show(static_cast<double>(1 + h), total, "without " + name_of(place));
-    heads.drop(static_cast<size_t>(h));
-    const double value = heads.measure();
-    heads.drop(static_cast<size_t>(h), false);
-    harm.push_back(heads.harm(value, whole));
-    if (!f.json) continue;
+  for (int64_t c = 0; c < rounds; ++c) {
+    Change& change = changes[static_cast<size_t>(c)];
+    for (size_t h = 0; h < heads.heads().size(); ++h) {
+      const HeadPlace& place = heads.heads()[h];
+      bar.show(static_cast<double>(1 + c * n + static_cast<int64_t>(h)), total,
+               change.what + " " + name_of(place));
+      change.apply(h, true);
+      const double value = heads.measure();
+      change.apply(h, false);
+      change.harm.push_back(heads.harm(value, whole));
+      if (!f.json) continue;
+      bar.clear();
+      print("{}\n", io::dump_json({{"site", place.site},
+                                   {"layer", place.layer},
+                                   {"head", place.head},
+                                   {"metric", f.metric},
+                                   {"whole", whole},
+                                   {c == 0 ? "without" : "with_noise", value},
+                                   {"harm", change.harm.back()}}));
+    }
     bar.clear();
-    print("{}\n", io::dump_json({{"site", place.site},
-                                 {"layer", place.layer},
-                                 {"head", place.head},
-                                 {"metric", f.metric},
-                                 {"whole", whole},
-                                 {"without", value},
-                                 {"harm", harm.back()}}));
-  }
-  bar.clear();
-  if (!f.json) {
-    print("{} of {} on {} pairs: {}; how much worse it is without each head:\n\n", f.metric, f.model, n_pairs,
-          brief(whole));
-    print_grid(heads, harm);
+    if (!f.json) {
+      if (c == 0) print("{} of {} on {} pairs: {}\n", f.metric, f.model, n_pairs, brief(whole));
+      print("\nhow much worse it is {} each head:\n\n", change.what + (c == 0 ? "" : " in"));
+      print_grid(heads, change.harm);
+    }
   }
 
   const std::string unit = metric == HeadMetric::kLoss   ? "loss, nats a token"
                            : metric == HeadMetric::kBleu ? "BLEU"
                                                          : "chrF";
-  std::vector<size_t> order(harm.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return harm[a] > harm[b]; });
-  explain::BarChart bars{.title = "Without one head",
-                         .about = fmt::format("{} on {} pairs", f.model, n_pairs),
-                         .value_title = (metric == HeadMetric::kLoss ? "rise of the " : "fall of ") + unit,
-                         .labels = {},
-                         .values = {}};
-  for (const size_t h : order) {
-    bars.labels.push_back(name_of(heads.heads()[h]));
-    bars.values.push_back(harm[h]);
+  std::vector<explain::Chart> charts;
+  for (const Change& change : changes) {
+    std::vector<size_t> order(change.harm.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return change.harm[a] > change.harm[b]; });
+    explain::BarChart bars{
+        .title = change.what == "without" ? "Without one head" : fmt::format("One head {}", change.what),
+        .about = fmt::format("{} on {} pairs", f.model, n_pairs),
+        .value_title = (metric == HeadMetric::kLoss ? "rise of the " : "fall of ") + unit,
+        .labels = {},
+        .values = {}};
+    for (const size_t h : order) {
+      bars.labels.push_back(name_of(heads.heads()[h]));
+      bars.values.push_back(change.harm[h]);
+    }
+    charts.emplace_back(std::move(bars));
   }
-  std::vector<explain::Chart> charts = {std::move(bars)};
 
   if (f.prune) {
     flush_stdout();
     const std::vector<PruneStep> steps = prune_greedily(heads, [&](int64_t done, int64_t) {
-      bar.show(static_cast<double>(1 + n + done), total, "removing heads one after the other");
+      bar.show(static_cast<double>(1 + rounds * n + done), total, "removing heads one after the other");
     });
     bar.clear();
     explain::ChartSeries series{.name = f.metric, .x = {static_cast<double>(n)}, .y = {whole}};
@@ -201,6 +223,9 @@ void add_lab_heads(CLI::App& lab) {
   cmd->add_option("--beam,--beam-size", f->beam, "of translations")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
+  cmd->add_option("--noise", f->noise,
+                  "also disturb each head, by noise of this size relative to its output's root mean square")
+      ->check(CLI::Range(0.0, 1000.0));
   cmd->add_flag("--prune", f->prune,
                 "then remove heads one after the other, each time the one that harms least");
   cmd->add_option("--dtype", f->dtype, "bf16, f32, or auto: bf16 where the CPU has a unit for it")

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <optional>
 
@@ -17,13 +16,6 @@ namespace qkv {
 namespace {
 
 constexpr int64_t kBatchTokens = 4096;
-
-struct Site {
-  const char *name, *stack, *attention;
-};
-constexpr std::array<Site, 3> kSites = {{{"encoder", "encoder", "self_attn"},
-                                         {"decoder", "decoder", "self_attn"},
-                                         {"cross", "decoder", "encoder_attn"}}};
 
 }  // namespace
 
@@ -58,36 +50,26 @@ HeadImportance::HeadImportance(TranslationModel model, std::vector<std::string> 
               config.max_len);
     pairs_.push_back(std::move(pair));
   }
-  for (const Site& site : kSites)
-    for (int64_t l = 0; l < (site.stack == kSites[0].stack ? config.encoder_layers : config.decoder_layers);
-         ++l) {
-      const std::string parameter =
-          fmt::format("model.{}.layers.{}.{}.out_proj.weight", site.stack, l, site.attention);
-      const ParameterPtr projection = model_.transformer->parameters().find(parameter);
-      QKV_CHECK(projection != nullptr, kInternal, "head importance: no parameter is called {}", parameter);
-      layers_.push_back({projection, projection->value().clone()});
-      for (int64_t h = 0; h < config.n_heads; ++h) heads_.push_back({site.name, l, h});
+  for (const char* site : {"encoder", "decoder", "cross"}) {
+    const int64_t n = site == std::string_view("encoder") ? config.encoder_layers : config.decoder_layers;
+    for (int64_t l = 0; l < n; ++l) {
+      controls_.layers.push_back({.site = site,
+                                  .layer = l,
+                                  .gates = head_gates("gates", config.n_heads),
+                                  .noise = std::vector<double>(static_cast<size_t>(config.n_heads))});
+      for (int64_t h = 0; h < config.n_heads; ++h) heads_.push_back({site, l, h});
     }
-  dropped_.resize(heads_.size());
-}
-
-HeadImportance::~HeadImportance() {
-  for (const Layer& layer : layers_) layer.projection->set_value(layer.whole);
+  }
 }
 
 void HeadImportance::drop(size_t head, bool dropped) {
-  dropped_.at(head) = dropped;
   const auto n_heads = static_cast<size_t>(model_.transformer->config().n_heads);
-  const Layer& layer = layers_[head / n_heads];
-  const size_t first = head / n_heads * n_heads;
-  const int64_t d_v = layer.whole.size(1) / static_cast<int64_t>(n_heads);
-  const Tensor weight = layer.whole.clone();
-  for (size_t h = 0; h < n_heads; ++h)
-    if (dropped_[first + h]) {
-      const auto begin = static_cast<int64_t>(h) * d_v;
-      weight.columns(begin, begin + d_v).fill(0);
-    }
-  layer.projection->set_value(weight);
+  controls_.layers.at(head / n_heads).gates->value().data<float>()[head % n_heads] = dropped ? 0.0f : 1.0f;
+}
+
+void HeadImportance::disturb(size_t head, double noise) {
+  const auto n_heads = static_cast<size_t>(model_.transformer->config().n_heads);
+  controls_.layers.at(head / n_heads).noise[head % n_heads] = noise;
 }
 
 double HeadImportance::measure() const { return options_.metric == HeadMetric::kLoss ? loss() : score(); }
@@ -105,9 +87,10 @@ double HeadImportance::loss() const {
   for (const std::vector<int32_t>& indices : plan.epoch(0)) {
     const TranslationBatch batch = pack_batch(pairs_, indices, model.config().start_id);
     Pass pass = Pass::running(options_.dtype);
-    const Var memory = model.encode(pass, batch.source, batch.source_segments);
+    Probe probe = probe_with(&controls_);
+    const Var memory = model.encode(pass, batch.source, batch.source_segments, &probe);
     const Var hidden =
-        model.decode(pass, batch.target_in, batch.target_segments, memory, batch.source_segments);
+        model.decode(pass, batch.target_in, batch.target_segments, memory, batch.source_segments, &probe);
     const CrossEntropy ce =
         cross_entropy(hidden, model.output_weight(), model.output_bias(), batch.target_out, 0, 1);
     sum += ce.nll_sum;
@@ -118,6 +101,7 @@ double HeadImportance::loss() const {
 
 double HeadImportance::score() const {
   TranslateOptions options{.dtype = options_.dtype};
+  options.head_controls = &controls_;
   options.search.beam_size = options_.beam_size;
   const Translator translator(model_, options);
   std::vector<std::string> hypotheses;

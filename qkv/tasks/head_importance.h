@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "qkv/attention/heads/head_controls.h"
 #include "qkv/tasks/translation_model.h"
 #include "qkv/train/batches.h"
 
@@ -33,22 +34,21 @@ struct HeadImportanceOptions {
   int64_t beam_size = 1;                  // of kBleu and kChrf
 };
 
-/// A model and the sentence pairs on which its heads are judged. The model's weights are changed while one is
-/// dropped, and put back when this ends: not for use by others meanwhile.
+/// A model and the sentence pairs on which its heads are judged. The model itself is left alone.
 class HeadImportance {
  public:
   /// references[0] is what the loss reads; more of them are for kBleu and kChrf. Error kValue: no pairs,
   /// columns of different lengths, a sentence longer than the model's max_len; what the tokenizer says.
   HeadImportance(TranslationModel model, std::vector<std::string> sources,
                  std::vector<std::vector<std::string>> references, const HeadImportanceOptions& options = {});
-  ~HeadImportance();
-  HeadImportance(const HeadImportance&) = delete;
-  HeadImportance& operator=(const HeadImportance&) = delete;
 
   /// All of them: encoder, decoder, cross, by layer and head.
   const std::vector<HeadPlace>& heads() const { return heads_; }
   /// A dropped head gives zeros. Numbers are places in heads().
   void drop(size_t head, bool dropped = true);
+  /// Adds Gaussian noise to the head's output, of this standard deviation relative to its RMS; 0: none. The
+  /// same noise at every measurement.
+  void disturb(size_t head, double noise);
 
   /// The metric with the heads that are left.
   double measure() const;
@@ -56,11 +56,6 @@ class HeadImportance {
   double harm(double value, double than) const;
 
  private:
-  // A layer's output projection: columns of a head that is dropped are 0, so nothing of it arrives.
-  struct Layer {
-    ParameterPtr projection;  // [d_model, n_heads * d_v]
-    Tensor whole;             // as it was
-  };
   double loss() const;
   double score() const;
 
@@ -70,8 +65,7 @@ class HeadImportance {
   HeadImportanceOptions options_;
   std::vector<PairIds> pairs_;
   std::vector<HeadPlace> heads_;
-  std::vector<Layer> layers_;  // n_heads entries of heads_ each
-  std::vector<bool> dropped_;
+  HeadControls controls_;  // its layers are n_heads entries of heads_ each
 };
 
 /// Heads dropped one after the other, for good: at each step the one whose loss harms least. Stops when none

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <set>
 
 #include "qkv/base/testing.h"
@@ -63,6 +64,24 @@ TEST(HeadImportance, LeavesTheModelAsItWas) {
   }
   for (size_t i = 0; i < before.size(); ++i)
     EXPECT_EQ(model.transformer->parameters().all()[i]->value().values(), before[i]);
+}
+
+TEST(HeadImportance, NoiseHarmsMoreTheMoreThereIs) {
+  const TranslationModel model = test::toy_model();
+  HeadImportance heads = toy(model), bleu = toy(model, HeadMetric::kBleu);
+  const double whole = heads.measure();
+  double change[2];
+  for (const double noise : {0.01, 1.0}) {
+    heads.disturb(15, noise);
+    change[noise == 1] = std::abs(heads.measure() - whole);
+    EXPECT_EQ(heads.measure(), heads.measure()) << "the same noise again";
+  }
+  EXPECT_GT(change[0], 0);
+  EXPECT_GT(change[1], change[0]);
+  heads.disturb(15, 0);
+  EXPECT_EQ(heads.measure(), whole);
+  bleu.disturb(15, 100);
+  EXPECT_GE(bleu.measure(), 0);
 }
 
 TEST(HeadImportance, HarmIsAboveZeroWhereItIsWorse) {

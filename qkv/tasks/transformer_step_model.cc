@@ -12,12 +12,14 @@ std::vector<int64_t> lengths(const std::vector<std::vector<int32_t>>& sources) {
 }  // namespace
 
 TransformerStepModel::TransformerStepModel(const Transformer& model,
-                                           const std::vector<std::vector<int32_t>>& sources, DType dtype)
-    : model_(model), source_(lengths(sources)), pass_(Pass::running(dtype)) {
+                                           const std::vector<std::vector<int32_t>>& sources, DType dtype,
+                                           const HeadControls* controls)
+    : model_(model), source_(lengths(sources)), pass_(Pass::running(dtype)), controls_(controls) {
   NoGrad off;
   std::vector<int32_t> ids;
   for (const auto& sentence : sources) ids.insert(ids.end(), sentence.begin(), sentence.end());
-  const Var memory = model.encode(pass_, ids, source_);
+  Probe probe = probe_with(controls_);
+  const Var memory = model.encode(pass_, ids, source_, &probe);
   state_ = model.start(pass_, memory, source_);
   for (int64_t s = 0; s < source_.size(); ++s) sentence_of_row_.push_back(static_cast<int32_t>(s));
 }
@@ -30,8 +32,12 @@ void TransformerStepModel::step(std::span<const int32_t> ids, std::span<const in
   for (int32_t parent : parents) sentences.push_back(sentence_of_row_[parent]);
   sentence_of_row_ = std::move(sentences);
 
-  Probe probe{.sites = {"cross"}, .layers = {model_.config().decoder_layers - 1}};
-  const Var hidden = model_.step(pass_, {ids.begin(), ids.end()}, state_, watching_ ? &probe : nullptr);
+  Probe probe = probe_with(controls_);
+  if (watching_) {
+    probe.sites = {"cross"};
+    probe.layers = {model_.config().decoder_layers - 1};
+  }
+  const Var hidden = model_.step(pass_, {ids.begin(), ids.end()}, state_, &probe);
   logits = model_.logits(hidden);
   if (!watching_) return;
 

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "qkv/attention/heads/head_controls.h"
 #include "qkv/decode/step_model.h"
 #include "qkv/models/transformer.h"
 
@@ -12,9 +13,9 @@ namespace qkv {
 /// to the model.
 class TransformerStepModel : public decode::StepModel {
  public:
-  /// sources: ids of each sentence, end token included. dtype of activations.
+  /// sources: ids of each sentence, end token included. dtype of activations. controls: of heads, or null.
   TransformerStepModel(const Transformer& model, const std::vector<std::vector<int32_t>>& sources,
-                       DType dtype);
+                       DType dtype, const HeadControls* controls = nullptr);
 
   int64_t vocab_size() const override { return model_.config().target_vocab(); }
   int64_t n_sentences() const override { return source_.size(); }
@@ -28,6 +29,7 @@ class TransformerStepModel : public decode::StepModel {
   const Transformer& model_;
   Segments source_;
   Pass pass_;
+  const HeadControls* controls_;
   DecoderState state_;
   std::vector<int32_t> sentence_of_row_;  // in the caller's numbering, whoever has left since
   bool watching_ = false;

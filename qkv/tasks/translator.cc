@@ -116,7 +116,7 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
                                       : model_.target_tokenizer->encode(prefix, false));
       }
     }
-    TransformerStepModel step_model(*model_.transformer, sources, options_.dtype);
+    TransformerStepModel step_model(*model_.transformer, sources, options_.dtype, options_.head_controls);
     std::vector<decode::NBest> batch = decode::beam_search(step_model, search);
     for (size_t k = begin; k < end; ++k) found[order[k]] = std::move(batch[k - begin]);
   }
@@ -157,7 +157,7 @@ AttentionMaps Translator::explain(const std::vector<int32_t>& source_ids,
   target_in.insert(target_in.end(), target_ids.begin(), target_ids.end());
   target_in.resize(target_ids.size());
 
-  Probe probe{.sites = sites};
+  Probe probe{.sites = sites, .controls = options_.head_controls};
   Pass pass = Pass::running(options_.dtype);
   const Var memory = model.encode(pass, source_ids, source, &probe);
   model.decode(pass, target_in, target, memory, source, &probe);

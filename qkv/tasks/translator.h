@@ -20,6 +20,7 @@ struct TranslateOptions {
       200;  // a longer line is cut at word boundaries, its parts translated and joined
   std::vector<std::string>
       prefix;  // each line's forced beginning of the target, or empty; one for all, or one a line
+  const HeadControls* head_controls = nullptr;  // heads to switch, weaken or disturb; null: none
 };
 
 /// What became of one line.

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "qkv/attention/probe.h"
 #include "qkv/autograd/parameter.h"
 #include "qkv/autograd/var.h"
 #include "qkv/base/segments.h"
@@ -36,6 +37,9 @@ struct HeadControls {
 
   const Layer* find(std::string_view site, int64_t layer) const;  // null: not named
 };
+
+/// A probe that hears nothing and carries the controls (null: none).
+inline Probe probe_with(const HeadControls* controls) { return {.sites = {""}, .controls = controls}; }
 
 /// Gates of 1 for a layer, named `name`; n_sequences 0: for all sequences alike. `dtype`: of masters, f32, or
 /// f64 in a model of f64.
