@@ -73,8 +73,9 @@ struct Unpacked {
     const T* b = g.b + j0 * g.col_stride;
     for (int64_t k = 0; k < g.k; k += kStrip, to += kLanes * kLanes) {
       W w[kLanes];
-      if (cols == kLanes && k + kStrip <= g.k) {
-        unrolled<kLanes>([&](auto j) { w[j] = W::load(b + j * g.col_stride + k); });
+      if (k + kStrip <= g.k) {
+        // The keys of a short sentence do not fill a panel.
+        unrolled<kLanes>([&](auto j) { w[j] = j < cols ? W::load(b + j * g.col_stride + k) : W::zero(); });
       } else {
         alignas(64) T part[kStrip];
         for (int64_t j = 0; j < kLanes; ++j) {
