@@ -16,6 +16,28 @@ void adamw(int64_t n, const AdamW& o, const float* g, float* w, float* m, float*
   }
 }
 
+void sgd(int64_t n, const Sgd& o, const float* g, float* w, float* m) noexcept {
+  for (int64_t i = 0; i < n; ++i) {
+    const float gi = o.grad_scale * g[i] + o.decay * w[i];
+    float direction = gi;
+    if (m != nullptr) {
+      m[i] = o.momentum * m[i] + gi;
+      direction = o.nesterov ? gi + o.momentum * m[i] : m[i];
+    }
+    w[i] -= o.lr * direction;
+  }
+}
+
+void lion(int64_t n, const Lion& o, const float* g, float* w, float* m) noexcept {
+  for (int64_t i = 0; i < n; ++i) {
+    const float gi = o.grad_scale * g[i];
+    const float c = o.beta1 * m[i] + (1 - o.beta1) * gi;
+    const float sign = static_cast<float>((c > 0) - (c < 0));
+    w[i] -= o.lr * (sign + o.decay * w[i]);
+    m[i] = o.beta2 * m[i] + (1 - o.beta2) * gi;
+  }
+}
+
 double sum_squares(int64_t n, const float* x) noexcept {
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) sum += double{x[i]} * double{x[i]};
@@ -26,10 +48,19 @@ void axpy(int64_t n, float factor, const float* x, float* y) noexcept {
   for (int64_t i = 0; i < n; ++i) y[i] += factor * x[i];
 }
 
+void approach(int64_t n, float share, const float* x, float* y) noexcept {
+  for (int64_t i = 0; i < n; ++i) y[i] += share * (x[i] - y[i]);
+}
+
 }  // namespace
 
 void extend_optimizer_ref(Table& table) {
-  table.optimizer = {.adamw = adamw, .sum_squares = sum_squares, .axpy = axpy};
+  table.optimizer = {.adamw = adamw,
+                     .sgd = sgd,
+                     .lion = lion,
+                     .sum_squares = sum_squares,
+                     .axpy = axpy,
+                     .approach = approach};
 }
 
 }  // namespace qkv::kernels
