@@ -26,6 +26,11 @@ class Parameter {
   bool decays() const { return decays_; }
   void set_decays(bool decays) { decays_ = decays; }
 
+  /// Whether its rows belong to words or places and are looked up or compared one by one, as in embeddings
+  /// and output layers: an optimizer that treats a matrix as one linear map (Muon) leaves tables alone.
+  bool is_table() const { return is_table_; }
+  void set_table(bool is_table) { is_table_ = is_table; }
+
   bool trainable() const { return trainable_; }
   void set_trainable(bool trainable) { trainable_ = trainable; }
   /// The gradient's sum so far: zeros at first use. Backward passes add to it.
@@ -44,7 +49,7 @@ class Parameter {
   };
   std::string name_;
   Tensor value_, grad_;
-  bool trainable_ = true, decays_ = false;
+  bool trainable_ = true, decays_ = false, is_table_ = false;
   Packed packed_;
 };
 using ParameterPtr = std::shared_ptr<Parameter>;

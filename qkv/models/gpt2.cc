@@ -43,6 +43,7 @@ Gpt2::Gpt2(const Gpt2Config& config, ParameterStart start, DType dtype)
   QKV_CHECK(config.d_model % config.n_heads == 0 || (config.d_k > 0 && config.d_v > 0), kValue,
             "gpt2: n_heads ({}) does not divide d_model ({})", config.n_heads, config.d_model);
   tokens_ = set_.normal("wte.weight", {config.vocab_size, config.d_model}, 0.02);
+  tokens_->set_table(true);
   positions_ = position_table(config.positions, set_, "wpe.weight", config.max_len, config.d_model, 0.01);
   for (int64_t i = 0; i < config.n_layers; ++i) blocks_.emplace_back(set_, fmt::format("h.{}", i), config, i);
   norm_.emplace(

@@ -28,53 +28,60 @@ FeedForward make_feed_forward(ParameterSet& set, const std::string& name, const 
                      c.activation_dropout);
 }
 
+// Huang et al. 2016, section 4: the chance to be left out rises linearly, to stochastic_depth in the last
+// layer.
+double skip(const TransformerConfig& c, int64_t layer, int64_t n_layers) {
+  return c.stochastic_depth * static_cast<double>(layer + 1) / static_cast<double>(n_layers);
+}
+
 }  // namespace
 
 EncoderLayer::EncoderLayer(ParameterSet& set, const std::string& name, const TransformerConfig& c,
                            int64_t layer)
     : self_attention_(set, name + ".self_attn", attention_config(c, c.encoder_attention, "encoder", layer)),
-      self_attention_residual_(set, name + ".self_attn_layer_norm", c),
+      self_attention_residual_(set, name + ".self_attn_layer_norm", c, skip(c, layer, c.encoder_layers)),
       feed_forward_(make_feed_forward(set, name, c)),
-      feed_forward_residual_(set, name + ".final_layer_norm", c) {}
+      feed_forward_residual_(set, name + ".final_layer_norm", c, skip(c, layer, c.encoder_layers)) {}
 
 // 3.1  "The first is a multi-head self-attention mechanism, and the second is a ... feed-forward network."
 Var EncoderLayer::operator()(Pass& pass, const Var& x, const Segments& source, Probe* probe) const {
   const Var h = self_attention_residual_(
-      pass, x, [&](const Var& y) { return self_attention_(pass, y, source, y, source, {}, probe); });
-  return feed_forward_residual_(pass, h, [&](const Var& y) { return feed_forward_(pass, y); });
+      pass, x, source, [&](const Var& y) { return self_attention_(pass, y, source, y, source, {}, probe); });
+  return feed_forward_residual_(pass, h, source, [&](const Var& y) { return feed_forward_(pass, y); });
 }
 
 DecoderLayer::DecoderLayer(ParameterSet& set, const std::string& name, const TransformerConfig& c,
                            int64_t layer)
     : self_attention_(set, name + ".self_attn", attention_config(c, c.decoder_attention, "decoder", layer)),
-      self_attention_residual_(set, name + ".self_attn_layer_norm", c),
+      self_attention_residual_(set, name + ".self_attn_layer_norm", c, skip(c, layer, c.decoder_layers)),
       cross_attention_(set, name + ".encoder_attn", attention_config(c, c.cross_attention, "cross", layer)),
-      cross_attention_residual_(set, name + ".encoder_attn_layer_norm", c),
+      cross_attention_residual_(set, name + ".encoder_attn_layer_norm", c, skip(c, layer, c.decoder_layers)),
       feed_forward_(make_feed_forward(set, name, c)),
-      feed_forward_residual_(set, name + ".final_layer_norm", c) {}
+      feed_forward_residual_(set, name + ".final_layer_norm", c, skip(c, layer, c.decoder_layers)) {}
 
 // 3.1  The decoder "inserts a third sub-layer, which performs multi-head attention over the output of the
 // encoder stack"; 3.2.3  its self-attention is masked "to prevent leftward information flow".
 Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, const Var& memory,
                              const Segments& source, Probe* probe) const {
   const Var h = self_attention_residual_(
-      pass, x, [&](const Var& y) { return self_attention_(pass, y, target, y, target, {}, probe); });
-  const Var g = cross_attention_residual_(
-      pass, h, [&](const Var& y) { return cross_attention_(pass, y, target, memory, source, {}, probe); });
-  return feed_forward_residual_(pass, g, [&](const Var& y) { return feed_forward_(pass, y); });
+      pass, x, target, [&](const Var& y) { return self_attention_(pass, y, target, y, target, {}, probe); });
+  const Var g = cross_attention_residual_(pass, h, target, [&](const Var& y) {
+    return cross_attention_(pass, y, target, memory, source, {}, probe);
+  });
+  return feed_forward_residual_(pass, g, target, [&](const Var& y) { return feed_forward_(pass, y); });
 }
 
 // The same three sub-layers, with keys and values remembered instead of computed again.
 Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, const Segments& by_sentence,
                              DecoderLayerState& state, Probe* probe) const {
-  const Var h = self_attention_residual_(pass, x, [&](const Var& y) {
+  const Var h = self_attention_residual_(pass, x, target, [&](const Var& y) {
     self_attention_.remember(y, target, state.target);
     return self_attention_.attend(y, target, state.target, {}, probe);
   });
-  const Var g = cross_attention_residual_(pass, h, [&](const Var& y) {
+  const Var g = cross_attention_residual_(pass, h, target, [&](const Var& y) {
     return cross_attention_.attend(y, by_sentence, state.source, {}, probe);
   });
-  return feed_forward_residual_(pass, g, [&](const Var& y) { return feed_forward_(pass, y); });
+  return feed_forward_residual_(pass, g, target, [&](const Var& y) { return feed_forward_(pass, y); });
 }
 
 DecoderLayerState DecoderLayer::start(Pass& pass, const Var& memory, const Segments& source) const {
@@ -112,6 +119,8 @@ Transformer::Transformer(const TransformerConfig& config, ParameterStart start, 
   // transformation"
   output_weight_ = config_.tie_output ? target_embedding_
                                       : set_.xavier_uniform("lm_head.weight", {config_.target_vocab(), d});
+  for (const ParameterPtr& table : {source_embedding_, target_embedding_, output_weight_})
+    table->set_table(true);
   output_bias_ = set_.constant("final_logits_bias", {1, config_.target_vocab()}, 0);
   make_positions();  // last: sinusoids take memory that no file vouches for, so the rest has to fit first
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "qkv/attention/multi_head.h"
+#include "qkv/autograd/ops/drop_sequences.h"
 #include "qkv/base/segments.h"
 #include "qkv/models/transformer_config.h"
 #include "qkv/nn/feed_forward.h"
@@ -19,15 +20,17 @@
 namespace qkv {
 
 /// A sub-layer with its residual connection, dropout and norm, around any function of the rows:
-/// post-norm LayerNorm(x + Dropout(f(x))) as in section 3.1, pre-norm x + Dropout(f(LayerNorm(x))).
+/// post-norm LayerNorm(x + Dropout(f(x))) as in section 3.1, pre-norm x + Dropout(f(LayerNorm(x))). While
+/// training, f(x) is left out for whole sequences with probability `skip` (stochastic depth).
 class Residual {
  public:
-  Residual(ParameterSet& set, const std::string& name, const TransformerConfig& config)
-      : norm_(set, name, config.d_model), pre_norm_(config.pre_norm), dropout_(config.dropout) {}
+  Residual(ParameterSet& set, const std::string& name, const TransformerConfig& config, double skip)
+      : norm_(set, name, config.d_model), pre_norm_(config.pre_norm), dropout_(config.dropout), skip_(skip) {}
 
   template <class Sublayer>
-  Var operator()(Pass& pass, const Var& x, Sublayer&& f) const {
-    const Var y = f(pre_norm_ ? norm_(x) : x);
+  Var operator()(Pass& pass, const Var& x, const Segments& sequences, Sublayer&& f) const {
+    Var y = f(pre_norm_ ? norm_(x) : x);
+    if (const double p = pass.rate(skip_); p > 0) y = drop_sequences(y, sequences, p, pass.next_key());
     const Var sum = add_dropout(x, y, pass.rate(dropout_), pass.next_key());
     return pre_norm_ ? sum : norm_(sum);
   }
@@ -35,7 +38,7 @@ class Residual {
  private:
   LayerNorm norm_;
   bool pre_norm_;
-  double dropout_;
+  double dropout_, skip_;
 };
 
 /// Figure 1, left block.

@@ -50,6 +50,7 @@ void TransformerConfig::validate(const std::string& where) const {
   check_rate("dropout", dropout);
   check_rate("attention_dropout", attention_dropout);
   check_rate("activation_dropout", activation_dropout);
+  check_rate("stochastic_depth", stochastic_depth);
   for (auto [field, id] : {std::pair{"pad_id", pad_id}, {"eos_id", eos_id}, {"start_id", start_id}})
     check_range(field, id, 0, std::min(source_vocab(), target_vocab()) - 1);
 }

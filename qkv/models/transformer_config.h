@@ -27,6 +27,8 @@ struct TransformerConfig {
   std::string encoder_attention = "scaled_dot", decoder_attention = "scaled_dot",
               cross_attention = "scaled_dot";
   double dropout = 0.1, attention_dropout = 0, activation_dropout = 0;
+  double stochastic_depth = 0;  // chance of a last layer's sub-layer to be left out; training's alone, not in
+                                // config.json
   int32_t pad_id = 0, eos_id = 1, start_id = 0;
 
   int64_t source_vocab() const { return vocab_size; }

@@ -39,6 +39,7 @@ Var decode_all(const Transformer& model, Pass& pass) {
 TEST(Transformer, GradientsOfAllParametersAreRight) {
   std::vector<TransformerConfig> configs(12, tiny());
   configs[1].pre_norm = true;
+  configs[1].stochastic_depth = 0.4;
   configs[2].positions = "learned";
   configs[3].cross_attention = "general";
   configs[4].cross_attention = configs[4].encoder_attention = configs[4].decoder_attention = "additive";
@@ -70,6 +71,28 @@ TEST(Transformer, GradientsOfAllParametersAreRight) {
         << c.encoder_attention << ", " << c.cross_attention << " pre " << c.pre_norm << " positions "
         << c.positions;
   }
+}
+
+TEST(Transformer, StochasticDepthSkipsWholeLayersOfASentenceInTrainingAlone) {
+  TransformerConfig plain = tiny(), deep = tiny();
+  plain.pre_norm = deep.pre_norm = true;
+  deep.stochastic_depth = 0.999;
+  plain.encoder_layers = deep.encoder_layers = 1;
+  const Transformer a(plain, 3), b(deep, 3);
+  NoGrad off;
+  Pass run_a = Pass::running(DType::kF32), run_b = run_a;
+  EXPECT_EQ(decode_all(a, run_a).value().values(), decode_all(b, run_b).value().values());
+  // The only encoder layer is the last: with its sub-layers left out, rows are their normed embeddings, and
+  // the two <eos> at the ends differ by their places alone.
+  TransformerConfig places = deep;
+  places.positions = "none";
+  const Transformer c(places, 3);
+  Pass training = Pass::training(DType::kF32, 1, 1);
+  const Tensor memory = c.encode(training, kSource, kSourceRows).value();
+  EXPECT_EQ(memory.rows(3, 4).values(), memory.rows(6, 7).values());
+  Pass running = Pass::running(DType::kF32);
+  const Tensor whole = c.encode(running, kSource, kSourceRows).value();
+  EXPECT_NE(whole.rows(3, 4).values(), whole.rows(6, 7).values());
 }
 
 // Running token by token from a cache gives what teacher forcing gives, with several hypotheses to a sentence

@@ -34,7 +34,11 @@ ParameterPtr position_table(const std::string& word, ParameterSet& set, const st
                             int64_t max_len, int64_t d, double deviation) {
   check_position_table(word, "positions");
   if (word == "none") return nullptr;
-  if (word == "learned") return set.normal(name, {max_len, d}, deviation);
+  if (word == "learned") {
+    const ParameterPtr learned = set.normal(name, {max_len, d}, deviation);
+    learned->set_table(true);
+    return learned;
+  }
   auto table = std::make_shared<Parameter>("sinusoids", sinusoidal_positions(max_len, d, set.dtype()));
   table->set_trainable(false);
   return table;
