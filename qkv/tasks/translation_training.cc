@@ -35,6 +35,7 @@ TranslationTrainee::TranslationTrainee(TranslationModel model, const ParallelTex
   QKV_CHECK(options.bleu_sentences >= 0 && options.bleu_beam >= 1 && options.bleu_beam <= 1000, kValue,
             "train: bleu_sentences ({}) and bleu_beam ({}) need to be at least 0, and 1 to 1000",
             options.bleu_sentences, options.bleu_beam);
+  QKV_CHECK(options.r_drop >= 0, kValue, "train: r_drop is {}, needs to be at least 0", options.r_drop);
   QKV_CHECK(options.save_dtype == DType::kF32 || options.save_dtype == DType::kBF16, kValue,
             "train: save_dtype is {}, needs to be f32 or bf16", name(options.save_dtype));
   QKV_CHECK(options.batches.max_length <= model_.transformer->config().max_len, kValue,
@@ -87,11 +88,17 @@ int64_t TranslationTrainee::target_tokens(int64_t batch) {
 LossSums TranslationTrainee::loss(const TranslationBatch& batch, Pass& pass, double smoothing, double scale,
                                   bool train) const {
   const Transformer& model = *model_.transformer;
-  const Var memory = model.encode(pass, batch.source, batch.source_segments);
-  const Var hidden =
-      model.decode(pass, batch.target_in, batch.target_segments, memory, batch.source_segments);
-  const CrossEntropy ce =
-      cross_entropy(hidden, model.output_weight(), model.output_bias(), batch.target_out, smoothing, scale);
+  // Each call takes fresh random streams of the pass, so a second one drops out other features.
+  const auto hidden = [&] {
+    const Var memory = model.encode(pass, batch.source, batch.source_segments);
+    return model.decode(pass, batch.target_in, batch.target_segments, memory, batch.source_segments);
+  };
+  const Var once = hidden();
+  const CrossEntropy ce = train && options_.r_drop > 0
+                              ? r_drop(once, hidden(), model.output_weight(), model.output_bias(),
+                                       batch.target_out, smoothing, options_.r_drop, scale)
+                              : cross_entropy(once, model.output_weight(), model.output_bias(),
+                                              batch.target_out, smoothing, scale);
   if (train) backward(ce.loss);
   return {.loss = ce.loss_sum, .nll = ce.nll_sum, .n = ce.n};
 }

@@ -13,6 +13,8 @@ namespace qkv {
 
 struct TranslationTrainingOptions {
   double label_smoothing = 0.1;
+  double r_drop =
+      0;  // alpha of R-Drop (autograd/ops/cross_entropy.h): every batch goes through twice; 0: once
   BatchOptions batches;
   DType dtype = DType::kF32;       // of activations
   DType save_dtype = DType::kF32;  // of saved models

@@ -30,4 +30,15 @@ struct CrossEntropy {
 CrossEntropy cross_entropy(const Var& hidden, const ParameterPtr& weight, const ParameterPtr& bias,
                            const std::vector<int32_t>& targets, double smoothing, double scale);
 
+/// R-Drop (Liang et al., "R-Drop: Regularized Dropout for Neural Networks" (2021), arXiv:2106.14448, eq. 4):
+/// the same rows through the model twice, with other dropout, are to give the same distributions P and Q. The
+/// paper's loss, halved so that it is the mean cross-entropy where alpha is 0:
+///   (CE(P) + CE(Q)) / 2 + alpha / 4 (KL(P || Q) + KL(Q || P))
+/// loss and loss_sum are of that; nll_sum is the mean of the two. Divergences and their gradients
+///   d KL(P || Q) / dz_P = P (log P / Q - KL(P || Q)),  d KL(Q || P) / dz_P = P - Q
+/// need one row of logits of each pass at a time, so this runs on blocks of rows as cross_entropy does: twice
+/// its memory and cost, and two more exponentials a logit. Arguments as there; alpha at least 0.
+CrossEntropy r_drop(const Var& first, const Var& second, const ParameterPtr& weight, const ParameterPtr& bias,
+                    const std::vector<int32_t>& targets, double smoothing, double alpha, double scale);
+
 }  // namespace qkv
