@@ -7,7 +7,7 @@
 #include "qkv/attention/pooling/hierarchical.h"
 #include "qkv/autograd/ops/cross_entropy.h"
 #include "qkv/autograd/ops/embedding.h"
-#include "qkv/train/optimizer.h"
+#include "qkv/train/optimizers/adam.h"
 
 using namespace qkv;
 
@@ -39,7 +39,7 @@ int main() {
     const Var documents = han(pass, embedding(ids, table, 1, {}, nullptr, DType::kF32), rows, probe);
     return cross_entropy(documents, output, nullptr, classes, 0, 1.0 / n_documents);
   };
-  AdamW optimizer(set.all(), {});
+  Adam optimizer(set.all(), {});
   for (int step = 0; step < 200; ++step) {
     backward(loss(nullptr).loss);
     optimizer.step(0.01, optimizer.grad_norm());

@@ -34,6 +34,11 @@ expect 2 "did you mean scaled_dot" train --pairs "$T" --attention scaled_dto
 expect 2 "did you mean rope" train --pairs "$T" --positions roep
 expect 2 "write window:N" train --pairs "$T" --encoder-attention "rope + window"
 expect 2 "window in cross-attention" train --pairs "$T" --attention "dot + window:3"
+expect 2 "did you mean adamw" train --pairs "$T" --optimizer adanw
+expect 2 "weight_decay (0.1) is not for adam; it is for adamw" train --pairs "$T" --weight-decay 0.1
+expect 2 "momentum (0.9) is not for lion" train --pairs "$T" --optimizer lion --momentum 0.9
+expect 2 "did you mean one_cycle" train --pairs "$T" --schedule one_cycel
+expect 2 "stochastic_depth is 1" train --pairs "$T" --stochastic-depth 1
 printf '[training]\nlearning_rat = 1\n' > "$dir/bad.toml"
 expect 1 "no setting is called training.learning_rat" train --config "$dir/bad.toml"
 printf '[training\n' > "$dir/bad.toml"
@@ -91,7 +96,7 @@ echo '{"format":"qkv-manifest","version":1,"about":{},"files":{}}' > "$checkpoin
 kept; rm "$checkpoint/manifest.json"; mkfifo "$checkpoint/manifest.json"; expect 0 "needs a regular file" resume
 kept; echo x > "$dir/k/weights/step-00000005.safetensors"; expect 0 "" resume --average 5
 # Numbers that make no sense.
-for flag in "--lr -1" "--beta1 1" "--eps 0" "--clip-norm -5" "--batch-tokens 9223372036854775807" "--average -2" "--dtype f64"; do expect "$([ "$flag" = "--dtype f64" ] && echo 2 || echo 1)" "" train --pairs "$T" $flag; done
+for flag in "--lr -1" "--beta1 1" "--eps 0" "--clip-norm -5" "--batch-tokens 9223372036854775807" "--average -2" "--dtype f64"; do expect "$(case $flag in --dtype*|--beta*|--eps*|--clip*) echo 2;; *) echo 1;; esac)" "" train --pairs "$T" $flag; done
 
 # Model directories.
 small="$small --quiet"

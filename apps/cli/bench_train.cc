@@ -11,7 +11,7 @@
 #include "qkv/base/philox.h"
 #include "qkv/models/gpt2.h"
 #include "qkv/models/transformer.h"
-#include "qkv/train/optimizer.h"
+#include "qkv/train/optimizers/adamw.h"
 
 namespace qkv::cli {
 namespace {

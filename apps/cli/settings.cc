@@ -49,6 +49,24 @@ T parse_number(const std::string& text, const std::string& where, const char* ki
   return value;
 }
 
+double parse_finite(const std::string& text, const std::string& where) {
+  const double value = parse_number<double>(text, where, "a number");
+  QKV_CHECK(std::isfinite(value), kValue, "{}: '{}' is not finite", where, escape(text));
+  return value;
+}
+
+bool parse_bool(const std::string& text, const std::string& where) {
+  QKV_CHECK(text == "true" || text == "false", kValue, "{}: '{}' is neither true nor false", where,
+            escape(text));
+  return text == "true";
+}
+
+std::string toml_number(double value) {
+  return fmt::format("{}{}", value, value == std::floor(value) && std::abs(value) < 1e15 ? ".0" : "");
+}
+
+std::string toml_bool(bool value) { return value ? "true" : "false"; }
+
 std::string toml_string(const std::string& text) {
   return io::dump_json(io::Json(text));
 }  // JSON strings are TOML strings
@@ -75,24 +93,31 @@ void Settings::add(const std::string& section, const std::string& key, double& f
                    const std::string& help) {
   settings_.push_back(
       {section, key, help, "NUMBER",
-       [&field](const std::string& text, const std::string& where) {
-         field = parse_number<double>(text, where, "a number");
-         QKV_CHECK(std::isfinite(field), kValue, "{}: '{}' is not finite", where, escape(text));
-       },
-       [&field] {
-         return fmt::format("{}{}", field, field == std::floor(field) && std::abs(field) < 1e15 ? ".0" : "");
-       },
-       fmt::format("{}", field)});
+       [&field](const std::string& text, const std::string& where) { field = parse_finite(text, where); },
+       [&field] { return toml_number(field); }, fmt::format("{}", field)});
 }
 
 void Settings::add(const std::string& section, const std::string& key, bool& field, const std::string& help) {
-  settings_.push_back({section, key, help, "true|false",
-                       [&field](const std::string& text, const std::string& where) {
-                         QKV_CHECK(text == "true" || text == "false", kValue,
-                                   "{}: '{}' is neither true nor false", where, escape(text));
-                         field = text == "true";
-                       },
-                       [&field] { return field ? "true" : "false"; }, field ? "true" : "false"});
+  settings_.push_back(
+      {section, key, help, "true|false",
+       [&field](const std::string& text, const std::string& where) { field = parse_bool(text, where); },
+       [&field] { return toml_bool(field); }, toml_bool(field)});
+}
+
+void Settings::add(const std::string& section, const std::string& key, std::optional<double>& field,
+                   const std::string& help, const std::string& otherwise) {
+  settings_.push_back(
+      {section, key, help, "NUMBER",
+       [&field](const std::string& text, const std::string& where) { field = parse_finite(text, where); },
+       [&field] { return field ? toml_number(*field) : ""; }, otherwise});
+}
+
+void Settings::add(const std::string& section, const std::string& key, std::optional<bool>& field,
+                   const std::string& help, const std::string& otherwise) {
+  settings_.push_back(
+      {section, key, help, "true|false",
+       [&field](const std::string& text, const std::string& where) { field = parse_bool(text, where); },
+       [&field] { return field ? toml_bool(*field) : ""; }, otherwise});
 }
 
 void Settings::bind(CLI::App& app) {
@@ -103,6 +128,13 @@ void Settings::bind(CLI::App& app) {
         ->group(s.section)
         ->take_last();
   }
+}
+
+void Settings::give(const std::string& key, const std::string& text) {
+  std::vector<std::string_view> known;
+  for (const Setting& s : settings_) known.push_back(s.key);
+  check_known("setting", key, known, "settings");
+  flags_[key] = text;
 }
 
 void Settings::load(const std::string& path) {
@@ -176,7 +208,7 @@ std::string Settings::to_toml() const {
       section = s.section;
       out += fmt::format("{}[{}]\n", out.empty() ? "" : "\n", section);
     }
-    out += fmt::format("{} = {}\n", s.key, s.toml());
+    if (const std::string value = s.toml(); !value.empty()) out += fmt::format("{} = {}\n", s.key, value);
   }
   return out;
 }

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -22,6 +23,11 @@ class Settings {
   void add(const std::string& section, const std::string& key, int64_t& field, const std::string& help);
   void add(const std::string& section, const std::string& key, double& field, const std::string& help);
   void add(const std::string& section, const std::string& key, bool& field, const std::string& help);
+  /// Without a value until one is given: `otherwise` says in the help what then holds.
+  void add(const std::string& section, const std::string& key, std::optional<double>& field,
+           const std::string& help, const std::string& otherwise);
+  void add(const std::string& section, const std::string& key, std::optional<bool>& field,
+           const std::string& help, const std::string& otherwise);
 
   /// Makes a flag of each setting. Call once, after all add().
   void bind(CLI::App& app);
@@ -29,8 +35,12 @@ class Settings {
   /// "other.toml"` before the sections reads that file first, found relative to this one: a recipe states
   /// only what differs.
   void load(const std::string& path);
-  /// All settings as TOML, with their values.
+  /// All settings that have a value, as TOML.
   std::string to_toml() const;
+  /// As if the flag had been given: before load(). Error kValue: no setting is called so.
+  void give(const std::string& key, const std::string& text);
+  /// The flags that were given, by key.
+  const std::map<std::string, std::string>& flags() const { return flags_; }
   /// Whether section.key was given as a flag: such paths mean what they say, not something under the data
   /// folder.
   bool from_flag(const std::string& key) const { return flags_.contains(key); }

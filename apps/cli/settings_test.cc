@@ -16,6 +16,8 @@ class SettingsFile : public ::testing::Test {
     settings_.add("training", "steps", steps_, "a number of steps");
     settings_.add("training", "rate", rate_, "a rate");
     settings_.add("training", "shuffle", shuffle_, "yes or no");
+    settings_.add("training", "share", share_, "a share", "none");
+    settings_.add("training", "fast", fast_, "yes, no or neither", "neither");
   }
   void load(const std::string& text) {
     put(folder_ / "x.toml", text);
@@ -27,6 +29,8 @@ class SettingsFile : public ::testing::Test {
   int64_t steps_ = 1;
   double rate_ = 0.5;
   bool shuffle_ = true;
+  std::optional<double> share_;
+  std::optional<bool> fast_;
 };
 
 TEST_F(SettingsFile, GivesWhatItNamesAndLeavesTheRest) {
@@ -46,6 +50,14 @@ TEST_F(SettingsFile, WhatIsWrittenReadsBackTheSame) {
   EXPECT_EQ(steps_, -7);
   EXPECT_EQ(rate_, 0.1);
   EXPECT_FALSE(shuffle_);
+}
+
+TEST_F(SettingsFile, WhatHasNoValueIsNotWritten) {
+  EXPECT_EQ(settings_.to_toml().find("share"), std::string::npos);
+  load("[training]\nshare = 2\nfast = false\n");
+  EXPECT_EQ(share_, 2);
+  EXPECT_EQ(fast_, false);
+  EXPECT_NE(settings_.to_toml().find("share = 2.0\nfast = false\n"), std::string::npos);
 }
 
 TEST_F(SettingsFile, AFlagBeatsTheFile) {

@@ -7,14 +7,17 @@
 #include <set>
 
 #include "apps/cli/data_path.h"
+#include "apps/cli/output.h"
 #include "apps/cli/progress.h"
 #include "apps/cli/run_lock.h"
+#include "apps/cli/sweep.h"
 #include "apps/cli/train_settings.h"
 #include "qkv/base/cpu.h"
 #include "qkv/base/parallel.h"
 #include "qkv/base/quote.h"
 #include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
+#include "qkv/train/rate_finder.h"
 
 namespace qkv::cli {
 namespace {
@@ -61,11 +64,28 @@ void check_free(const std::string& out) {
   }
 }
 
+// At most 40 lines: rate, smoothed loss, and a bar of it from the least to the first.
+void print_rates(const RateRange& r) {
+  QKV_CHECK(!r.probes.empty(), kValue, "find-lr: the first loss was not finite: nothing to show");
+  double low = r.probes[0].smoothed, high = low;
+  for (const RateProbe& p : r.probes) low = std::min(low, p.smoothed);
+  print("{:>10}  {:>8}\n", "lr", "loss");
+  const size_t every = (r.probes.size() + 39) / 40;
+  for (size_t i = 0; i < r.probes.size(); i += every) {
+    const RateProbe& p = r.probes[i];
+    const double height = high > low ? std::clamp((p.smoothed - low) / (high - low), 0.0, 1.0) : 0;
+    print("{:>10.2e}  {:>8.4f}  {}\n", p.rate, p.smoothed,
+          std::string(static_cast<size_t>(1 + 50 * height), '*'));
+  }
+  print("{}; least at {:.1e}. A peak to begin with, a tenth of that: --lr {:.1e}\n",
+        r.broke ? "the loss broke after the last line" : "the loss never broke", r.least, r.suggested);
+}
+
 struct Command {
   TrainSettings train;
   Settings settings;
-  std::string config, out, command_line;
-  bool resume = false, quiet = false;
+  std::string config, out, sweep, command_line;
+  bool resume = false, quiet = false, find_lr = false;
 
   // Pairs in one file, or two files of lines: what a flag gives takes the place of what a recipe gave in the
   // other form.
@@ -143,6 +163,20 @@ struct Command {
     io::write_file_atomically(path, before + command_line + "\n");
   }
 
+  void check_out() const {
+    QKV_CHECK(!find_lr || (out.empty() && !resume), kValue,
+              "train: --find-lr writes nothing and begins anew: leave --out and --resume out");
+    if (find_lr) return;
+    QKV_CHECK(!out.empty(), kValue, "train: where to? give --out DIR");
+    QKV_CHECK(!resume || has_checkpoint(out + "/checkpoints"), kIo,
+              "train: {} holds no checkpoint to resume from; leave --resume out to begin a run there", out);
+    QKV_CHECK(resume || !has_checkpoint(out + "/checkpoints"), kValue,
+              "train: {} already holds a run; go on with --resume, or choose another --out", out);
+    QKV_CHECK(!io::exists(out) || io::is_directory(out), kIo, "train: {} is a file; --out needs a folder",
+              out);
+    if (!resume) check_free(out);
+  }
+
   void run() {
     try {
       // A run knows its own settings; flags given now still beat them.
@@ -160,14 +194,7 @@ struct Command {
     choose_form("", train.pairs, train.source, train.target);
     choose_form("valid_", train.valid_pairs, train.valid_source, train.valid_target);
     resolve_paths();
-    QKV_CHECK(!out.empty(), kValue, "train: where to? give --out DIR");
-    QKV_CHECK(!resume || has_checkpoint(out + "/checkpoints"), kIo,
-              "train: {} holds no checkpoint to resume from; leave --resume out to begin a run there", out);
-    QKV_CHECK(resume || !has_checkpoint(out + "/checkpoints"), kValue,
-              "train: {} already holds a run; go on with --resume, or choose another --out", out);
-    QKV_CHECK(!io::exists(out) || io::is_directory(out), kIo, "train: {} is a file; --out needs a folder",
-              out);
-    if (!resume) check_free(out);
+    check_out();
 
     Progress progress;
     TrainObserver silent;
@@ -221,6 +248,7 @@ struct Command {
                     static_cast<double>(model.transformer->parameters().numel()) / 1e6,
                     name(train.train.dtype), name(isa()), threads()));
 
+    if (find_lr) return print_rates(find_rate(trainee, train.train, {}));
     io::make_directories(out);
     const RunLock lock(out);
     for (const char* folder : {"", "/checkpoints", "/weights"})
@@ -250,6 +278,47 @@ struct Command {
   }
 };
 
+// Each point in a folder of its own under `all.out`. What ended well is not run again, what was stopped goes
+// on, what failed is told and tried again next time.
+void run_sweep(const Command& all) {
+  const std::vector<SweepPoint> points = read_sweep(all.sweep);
+  QKV_CHECK(
+      !all.out.empty() && !all.resume && !all.find_lr, kValue,
+      "train: --sweep goes on by itself, in the folders under --out DIR; leave --resume and --find-lr out");
+  std::vector<SweepResult> results;
+  for (size_t i = 0; i < points.size(); ++i) {
+    const std::string name = sweep_name(points[i]), folder = all.out + "/" + name,
+                      summary = folder + "/summary.json";
+    if (!all.quiet) note("run {} of {}: {}\n", i + 1, points.size(), name);
+    try {
+      if (!io::exists(summary)) {
+        Command one;
+        one.train.describe(one.settings);
+        one.config = all.config;
+        one.out = folder;
+        one.quiet = all.quiet;
+        one.command_line = all.command_line;
+        one.resume = has_checkpoint(folder + "/checkpoints");
+        if (one.resume) {
+          one.config = "";  // the run has its own
+        } else {
+          for (const auto& [key, text] : all.settings.flags()) one.settings.give(key, text);
+          for (const auto& [key, text] : points[i]) one.settings.give(key, text);
+        }
+        one.run();
+      }
+      results.push_back(read_sweep_result(name, summary));
+    } catch (const Error& e) {
+      if (e.code() == ErrorCode::kCancelled) throw;  // whoever stops a run stops the sweep
+      results.push_back({.name = name, .failure = e.what(), .by = "", .value = 0, .chosen = ""});
+    } catch (const CLI::ValidationError& e) {
+      results.push_back({.name = name, .failure = e.what(), .by = "", .value = 0, .chosen = ""});
+    }
+    if (!results.back().failure.empty()) note("{}: {}\n", name, results.back().failure);
+  }
+  print_text(sweep_table(results));
+}
+
 std::string own_command_line() {
   std::string bytes = io::read_file("/proc/self/cmdline", 1 << 20);
   std::replace(bytes.begin(), bytes.end(), '\0', ' ');
@@ -270,6 +339,11 @@ void add_train_command(CLI::App& app) {
                         "run directory: checkpoints, metrics.jsonl, best/, last/, average/");
   translate->add_flag("--resume", command->resume, "go on from the newest good checkpoint of --out");
   translate->add_flag("-q,--quiet", command->quiet, "say nothing");
+  translate->add_flag("--find-lr", command->find_lr,
+                      "train 200 steps at rates that rise from 1e-7 to 1, print the losses, suggest a rate");
+  translate->add_option("--sweep", command->sweep,
+                        "TOML file of lists, lr = [0.001, 0.003] say: a run for each combination, in folders "
+                        "under --out; then a table, best first. Called again, it goes on");
   command->train.describe(command->settings);
   command->settings.bind(*translate);
   translate->footer(
@@ -277,11 +351,15 @@ void add_train_command(CLI::App& app) {
       "  qkv train translate --config recipes/small.toml --pairs mine.tsv --valid-pairs valid.tsv --out "
       "runs/mine\n"
       "  qkv train translate --config recipes/multi30k-en-de.toml --out runs/multi30k\n"
+      "  qkv train translate --pairs mine.tsv --valid-pairs valid.tsv --optimizer lion --find-lr\n"
       "Ctrl-C saves and leaves; --resume goes on to the same bits (and names what a flag changes: then to "
       "others).");
   translate->callback([command] {
     command->command_line = own_command_line();
-    command->run();
+    if (command->sweep.empty())
+      command->run();
+    else
+      run_sweep(*command);
   });
 }
 

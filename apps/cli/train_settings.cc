@@ -1,5 +1,9 @@
 #include "apps/cli/train_settings.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
 #include "qkv/attention/variant.h"
 #include "qkv/nn/activation.h"
 
@@ -18,7 +22,7 @@ std::string source_attention(const std::string& words) { return words == "none" 
 
 TrainSettings::TrainSettings() {
   model.max_len = 512;
-  train.schedule = {.kind = ScheduleKind::kInverseSqrt, .peak = 1e-3, .floor = 0, .warmup_steps = 1000};
+  train.schedule.warmup_steps = 1000;
   train.max_steps = 0;
   train.max_epochs = 20;
   train.average = 5;
@@ -67,6 +71,10 @@ void TrainSettings::describe(Settings& s) {
   s.add("model", "attention_dropout", model.attention_dropout, "on attention weights");
   s.add("model", "activation_dropout", model.activation_dropout, "inside the feed-forward networks");
 
+  s.add(
+      "model", "stochastic_depth", model.stochastic_depth,
+      "chance of a sentence to skip a sub-layer of the last layer in training; linearly less in those below");
+
   s.add("training", "seed", seed, "of initial weights, dropout and shuffling");
   s.add("training", "dtype", dtype,
         "of activations: bf16, f32, or auto (bf16 where the CPU has a unit for it)");
@@ -75,17 +83,19 @@ void TrainSettings::describe(Settings& s) {
   s.add("training", "max_length", task.batches.max_length, "pairs with more tokens on a side are left out");
   s.add("training", "bucket_batches", task.batches.bucket_batches,
         "sort sentences of this many batches by length; 1: do not");
-  s.add("training", "optimizer", optimizer, "adam or adamw (decoupled weight decay)");
-  s.add("training", "lr", train.schedule.peak, "peak learning rate");
-  s.add("training", "min_lr", train.schedule.floor, "where cosine and linear end");
-  s.add("training", "schedule", schedule, "inverse_sqrt, cosine, linear, constant");
-  s.add("training", "warmup", train.schedule.warmup_steps, "steps in which the rate rises");
-  s.add("training", "beta1", train.optimizer.beta1, "Adam's");
-  s.add("training", "beta2", train.optimizer.beta2, "Adam's");
-  s.add("training", "eps", train.optimizer.eps, "Adam's");
-  s.add("training", "weight_decay", train.optimizer.weight_decay, "of adamw, on matrices");
+  describe_optimizers(s);
+  s.add("training", "min_lr", train.schedule.floor, "where schedules that fall by max_steps end");
+  s.add("training", "schedule", schedule,
+        "inverse_sqrt, cosine, linear, constant, one_cycle, warmup_stable_decay");
+  s.add("training", "warmup", train.schedule.warmup_steps,
+        "steps in which the rate rises (and, in one_cycle, falls again)");
+  s.add("training", "decay_share", train.schedule.decay_share,
+        "of max_steps, in which warmup_stable_decay falls");
+  s.add("training", "decay_shape", decay_shape, "how it falls: linear or one_minus_sqrt");
   s.add("training", "clip_norm", train.optimizer.clip_norm,
         "gradients are scaled down to this norm; 0: never");
+  s.add("training", "r_drop", task.r_drop,
+        "alpha of R-Drop: every batch twice, and both are to agree; 5 for translation; 0: off");
   s.add("training", "label_smoothing", task.label_smoothing, "share of the target given to all words");
   s.add("training", "max_steps", train.max_steps, "updates; 0: no limit");
   s.add("training", "max_epochs", train.max_epochs, "passes over the data; 0: no limit");
@@ -96,6 +106,8 @@ void TrainSettings::describe(Settings& s) {
   s.add("training", "log_every", train.log_every, "steps between lines of metrics.jsonl");
   s.add("training", "keep_checkpoints", train.keep_checkpoints, "newest checkpoints to keep");
   s.add("training", "average", train.average, "validations whose weights are averaged at the end; 0: none");
+  s.add("training", "ema_decay", train.ema_decay,
+        "moving average of weights, saved as ema/ at the end: 0.999, say; 0: none");
   s.add("training", "early_stop", train.early_stop,
         "stop after this many validations without a better one; 0: never");
   s.add("training", "best_by", best_by, "bleu or loss");
@@ -121,10 +133,10 @@ void TrainSettings::resolve() {
   }
   train.seed = static_cast<uint64_t>(seed);
   task.batches.seed = train.seed;
+  resolve_optimizer();
   train.schedule.kind = schedule_from_name(schedule);
+  train.schedule.decay_shape = decay_shape_from_name(decay_shape);
   train.schedule.max_steps = train.max_steps;
-  QKV_CHECK(one_of("optimizer", optimizer, "adamw", "adam") || train.optimizer.weight_decay == 0, kValue,
-            "weight_decay {} is for --optimizer adamw", train.optimizer.weight_decay);
   train.choose_by_score = one_of("best_by", best_by, "bleu", "loss");
   train.non_finite = non_finite_policy_from_name(non_finite);
   train.dtype = task.dtype = compute_dtype_from_name(dtype);
@@ -132,6 +144,54 @@ void TrainSettings::resolve() {
   QKV_CHECK(seed >= 0, kValue, "seed: {} is negative", seed);
   QKV_CHECK(task.label_smoothing >= 0 && task.label_smoothing < 1, kValue,
             "label_smoothing: {} is not in [0, 1)", task.label_smoothing);
+}
+
+// One setting for each option of any optimizer; its help says whose it is, with their defaults.
+void TrainSettings::describe_optimizers(Settings& s) {
+  std::vector<std::string_view> names;
+  std::vector<std::string> rates;
+  for (const OptimizerKind& kind : optimizers()) {
+    names.push_back(kind.name);
+    rates.push_back(fmt::format("{} {}", kind.name, kind.rate));
+  }
+  s.add("training", "optimizer", optimizer, fmt::format("{}: docs/optimizers.md", fmt::join(names, ", ")));
+  s.add("training", "lr", lr, "peak learning rate", fmt::format("{}", fmt::join(rates, ", ")));
+  for (const OptimizerKind& kind : optimizers())
+    for (const OptimizerOption& option : kind.options) {
+      const std::string key(option.name);
+      if (optimizer_flags.contains(key) || optimizer_numbers.contains(key)) continue;
+      std::vector<std::string> owners;
+      for (const OptimizerKind& other : optimizers())
+        for (const OptimizerOption& o : other.options)
+          if (o.name == option.name)
+            owners.push_back(o.range == Range::kFlag ? fmt::format("{} {}", other.name, o.initial != 0)
+                                                     : fmt::format("{} {}", other.name, o.initial));
+      const std::string help(option.meaning), of = fmt::format("{}", fmt::join(owners, ", "));
+      if (option.range == Range::kFlag)
+        s.add("training", key, optimizer_flags[key], help, of);
+      else
+        s.add("training", key, optimizer_numbers[key], help, of);
+    }
+}
+
+void TrainSettings::resolve_optimizer() {
+  const OptimizerKind& kind = optimizer_kind(optimizer);
+  for (const OptimizerOption& option : kind.options) {
+    const std::string key(option.name);
+    if (option.range == Range::kFlag)
+      optimizer_flags[key] = optimizer_flags[key].value_or(option.initial != 0);
+    else
+      optimizer_numbers[key] = optimizer_numbers[key].value_or(option.initial);
+  }
+  train.optimizer.name = optimizer;
+  train.optimizer.options.clear();
+  for (const auto& [key, value] : optimizer_numbers)
+    if (value) train.optimizer.options[key] = *value;
+  for (const auto& [key, value] : optimizer_flags)
+    if (value) train.optimizer.options[key] = *value ? 1 : 0;
+  make_optimizer(train.optimizer, {});  // refuses now what it would refuse later
+  lr = lr.value_or(kind.rate);
+  train.schedule.peak = *lr;
 }
 
 BpeTrainerOptions TrainSettings::bpe() const {

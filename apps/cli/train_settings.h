@@ -1,6 +1,9 @@
 #pragma once
 // Everything that `qkv train translate` can be told, with its defaults.
 
+#include <map>
+#include <optional>
+
 #include "apps/cli/settings.h"
 #include "qkv/models/transformer_config.h"
 #include "qkv/tasks/translation_training.h"
@@ -24,7 +27,11 @@ struct TrainSettings {
   // [training]
   int64_t seed = 1;
   std::string dtype = "auto", optimizer = "adam", schedule = "inverse_sqrt", best_by = "bleu",
-              non_finite = "stop", save_dtype = "f32";
+              decay_shape = "linear", non_finite = "stop", save_dtype = "f32";
+  std::optional<double> lr;
+  // Of the optimizers, by name: those of all of them. resolve() fills in the defaults of the chosen one.
+  std::map<std::string, std::optional<double>> optimizer_numbers;
+  std::map<std::string, std::optional<bool>> optimizer_flags;
   TrainOptions train;
   TranslationTrainingOptions task;
 
@@ -34,6 +41,10 @@ struct TrainSettings {
   /// After load(): checks the words, and fills model, train and task from them. Error kValue.
   void resolve();
   BpeTrainerOptions bpe() const;
+
+ private:
+  void describe_optimizers(Settings& settings);
+  void resolve_optimizer();
 };
 
 }  // namespace qkv::cli

@@ -6,7 +6,7 @@
 
 #include "qkv/models/gpt2.h"
 #include "qkv/tasks/lab_text.h"
-#include "qkv/train/optimizer.h"
+#include "qkv/train/optimizers/adamw.h"
 #include "qkv/train/schedule.h"
 
 namespace qkv {

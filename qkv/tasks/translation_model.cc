@@ -52,8 +52,8 @@ std::string resolve_model_directory(const std::string& dir) {
   if (io::exists(dir + "/config.json")) return dir;
   if (io::exists(summary)) {
     const std::string chosen = io::get_string(io::read_json(summary), "chosen", summary);
-    QKV_CHECK(chosen == "best" || chosen == "last" || chosen == "average", kFormat,
-              "{}: chosen is not best, last or average", summary);
+    QKV_CHECK(chosen == "best" || chosen == "last" || chosen == "average" || chosen == "ema", kFormat,
+              "{}: chosen is not best, last, average or ema", summary);
     return dir + "/" + chosen;
   }
   if (io::exists(dir + "/best/config.json")) return dir + "/best";  // a run that is still under way

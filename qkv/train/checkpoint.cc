@@ -17,6 +17,8 @@ namespace fs = std::filesystem;
 
 const std::vector<std::string> kFiles = {"weights.safetensors", "moments.safetensors", "state.json"};
 
+constexpr const char* kEmaFile = "ema.safetensors";
+
 constexpr int64_t kHuge = int64_t{1} << 53;  // integers that JSON numbers hold exactly
 
 io::SafetensorsTensor view_of(const std::string& name, const Tensor& t) {
@@ -38,6 +40,24 @@ void copy_into(const io::SafetensorsFile& file, const std::string& name, const T
 void check_count(const io::SafetensorsFile& file, size_t needed) {
   QKV_CHECK(file.tensors().size() == needed, kFormat, "{}: holds {} tensors, the model has {}", file.path(),
             file.tensors().size(), needed);
+}
+
+void save_tensors(const std::string& path, const std::vector<NamedTensor>& named) {
+  std::vector<io::SafetensorsTensor> tensors;
+  for (const NamedTensor& each : named) tensors.push_back(view_of(each.name, each.value));
+  io::write_safetensors(path, tensors);
+}
+
+void load_tensors(const std::string& path, const std::vector<NamedTensor>& named) {
+  const auto file = io::SafetensorsFile::open(path);
+  const bool fits = file.tensors().size() == named.size() &&
+                    std::all_of(named.begin(), named.end(),
+                                [&](const NamedTensor& each) { return file.find(each.name) != nullptr; });
+  QKV_CHECK(fits, kFormat,
+            "{}: not what this optimizer remembers ({} tensors, needs {}); a resumed run keeps the optimizer "
+            "it began with",
+            path, file.tensors().size(), named.size());
+  for (const NamedTensor& each : named) copy_into(file, each.name, each.value);
 }
 
 io::Json to_json(const TrainingState& s) {
@@ -126,21 +146,20 @@ void load_average(const std::vector<std::string>& paths, const std::vector<Param
   }
 }
 
-void save_checkpoint(const std::string& dir, const AdamW& optimizer, const TrainingState& state,
-                     int64_t keep) {
+void save_checkpoint(const std::string& dir, const Optimizer& optimizer, const TrainingState& state,
+                     int64_t keep, const WeightEma* ema) {
   io::make_directories(dir);
   const std::string folder = fmt::format("{}/step-{:08d}", dir, state.step);
   io::StagedFolder stage(folder);
   save_weights(stage.path() + "/weights.safetensors", optimizer.parameters());
-  std::vector<io::SafetensorsTensor> moments;
-  for (size_t i = 0; i < optimizer.moments().size(); ++i) {
-    const std::string& name = optimizer.parameters()[i]->name();
-    moments.push_back(view_of(name + ".m", optimizer.moments()[i].first));
-    moments.push_back(view_of(name + ".v", optimizer.moments()[i].second));
-  }
-  io::write_safetensors(stage.path() + "/moments.safetensors", moments);
+  save_tensors(stage.path() + "/moments.safetensors", optimizer.state());
   io::write_file_atomically(stage.path() + "/state.json", io::dump_json(to_json(state), 1));
-  io::write_manifest(stage.path(), kFiles);
+  std::vector<std::string> files = kFiles;
+  if (ema != nullptr) {
+    save_tensors(stage.path() + "/" + kEmaFile, ema->tensors());
+    files.emplace_back(kEmaFile);
+  }
+  io::write_manifest(stage.path(), files);
   stage.commit();
 
   // Folders of later steps are left-overs of a run that was resumed from further back: going on from them
@@ -156,8 +175,9 @@ void save_checkpoint(const std::string& dir, const AdamW& optimizer, const Train
   }
 }
 
-TrainingState load_checkpoint(const std::string& dir, AdamW& optimizer,
-                              const std::function<void(const std::string&)>& say, int64_t back) {
+TrainingState load_checkpoint(const std::string& dir, Optimizer& optimizer,
+                              const std::function<void(const std::string&)>& say, int64_t back,
+                              WeightEma* ema) {
   std::vector<std::string> good;  // newest first
   for (const std::string& folder : folders(dir)) {
     io::ManifestCheck check = io::verify_manifest(folder);
@@ -175,12 +195,12 @@ TrainingState load_checkpoint(const std::string& dir, AdamW& optimizer,
   const std::string where = folder + "/state.json";
   TrainingState state = state_from(io::read_json(where), where);
   load_weights(folder + "/weights.safetensors", optimizer.parameters());
-  const auto moments = io::SafetensorsFile::open(folder + "/moments.safetensors");
-  check_count(moments, 2 * optimizer.parameters().size());
-  for (size_t i = 0; i < optimizer.parameters().size(); ++i) {
-    const std::string& name = optimizer.parameters()[i]->name();
-    copy_into(moments, name + ".m", optimizer.moments()[i].first);
-    copy_into(moments, name + ".v", optimizer.moments()[i].second);
+  load_tensors(folder + "/moments.safetensors", optimizer.state());
+  if (ema != nullptr) {
+    if (io::exists(folder + "/" + kEmaFile))
+      load_tensors(folder + "/" + kEmaFile, ema->tensors());
+    else
+      ema->restart();
   }
   optimizer.set_steps(state.step - state.skipped_updates);
   return state;

@@ -1,13 +1,15 @@
 #pragma once
-// Training state on disk: RUN/checkpoints/step-00001200/ with weights.safetensors, moments.safetensors,
-// state.json and manifest.json (io/manifest.h), put in place as a whole. A folder without a good manifest
-// does not count, so a run killed at any moment goes on from the newest complete one.
+// Training state on disk: RUN/checkpoints/step-00001200/ with weights.safetensors, moments.safetensors (what
+// the optimizer remembers), ema.safetensors (where weights are averaged as training goes), state.json and
+// manifest.json (io/manifest.h), put in place as a whole. A folder without a good manifest does not count, so
+// a run killed at any moment goes on from the newest complete one.
 
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "qkv/autograd/parameter.h"
+#include "qkv/train/ema.h"
 #include "qkv/train/optimizer.h"
 
 namespace qkv {
@@ -33,14 +35,16 @@ struct TrainingState {
 
 /// Saves under `dir`, then removes all but the newest `keep` (at least 1: this one stays). The order makes a
 /// full disk or a kill harmless: the new one is complete before an old one goes. Error kIo.
-void save_checkpoint(const std::string& dir, const AdamW& optimizer, const TrainingState& state,
-                     int64_t keep);
+void save_checkpoint(const std::string& dir, const Optimizer& optimizer, const TrainingState& state,
+                     int64_t keep, const WeightEma* ema = nullptr);
 
 /// Puts the newest good checkpoint of `dir` into the optimizer and its parameters and returns its state; with
 /// `back`, the one that many before it, or the oldest there is. Damaged ones are named through `say` and
-/// passed over. Error kIo when there is none, kFormat when it does not fit the model.
-TrainingState load_checkpoint(const std::string& dir, AdamW& optimizer,
-                              const std::function<void(const std::string&)>& say, int64_t back = 0);
+/// passed over. An average that it does not hold begins again at its weights. Error kIo when there is none,
+/// kFormat when it does not fit the model or the optimizer.
+TrainingState load_checkpoint(const std::string& dir, Optimizer& optimizer,
+                              const std::function<void(const std::string&)>& say, int64_t back = 0,
+                              WeightEma* ema = nullptr);
 
 /// Whether `dir` holds any checkpoint, good or damaged.
 bool has_checkpoint(const std::string& dir);

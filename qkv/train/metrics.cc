@@ -70,8 +70,11 @@ void Metrics::summary(const std::string& path, const TrainResult& r) {
                    {"seconds", r.state.seconds},
                    {"best_step", r.state.best_step},
                    {"last", to_json(r.last)},
-                   {"chosen", r.chosen}};
+                   {"chosen", r.chosen},
+                   {"chosen_by", r.chosen_by},
+                   {"chosen_value", r.chosen_value}};
   if (r.average) json["average"] = to_json(*r.average);
+  if (r.ema) json["ema"] = to_json(*r.ema);
   io::write_file_atomically(path, io::dump_json(json, 1) + "\n");
 }
 

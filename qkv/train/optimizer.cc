@@ -1,77 +1,141 @@
 #include "qkv/train/optimizer.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <cmath>
 
-#include "qkv/base/checked.h"
-#include "qkv/base/parallel.h"
-#include "qkv/kernels/table.h"
+#include "qkv/base/nearest.h"
+#include "qkv/train/optimizers/adafactor.h"
+#include "qkv/train/optimizers/adam.h"
+#include "qkv/train/optimizers/adamw.h"
+#include "qkv/train/optimizers/arithmetic.h"
+#include "qkv/train/optimizers/lamb.h"
+#include "qkv/train/optimizers/lion.h"
+#include "qkv/train/optimizers/muon.h"
+#include "qkv/train/optimizers/sgd.h"
+#include "qkv/train/optimizers/shampoo.h"
 
 namespace qkv {
 namespace {
 
-constexpr int64_t kChunk = 16384;  // elements per partial sum of squares; fixed, so that the norm's bits are
+template <class Kind, class Options>
+OptimizerKind kind(std::string_view name, double rate) {
+  OptimizerKind k{.name = name, .rate = rate, .options = {}, .make = {}};
+  Options{}.each([&](auto& value, std::string_view option, Range range, std::string_view meaning) {
+    k.options.push_back({option, meaning, range, static_cast<double>(value)});
+  });
+  k.make = [name](std::vector<ParameterPtr> parameters, const OptimizerChoice& choice) {
+    Options options;
+    options.each([&](auto& value, std::string_view option, Range range, std::string_view) {
+      const auto given = choice.options.find(std::string(option));
+      if (given == choice.options.end()) return;
+      check_option(name, option, given->second, range);  // before a number becomes a count or a flag
+      value = static_cast<std::remove_reference_t<decltype(value)>>(given->second);
+    });
+    return std::make_unique<Kind>(std::move(parameters), options, choice.clip_norm);
+  };
+  return k;
+}
+
+bool has_option(const OptimizerKind& kind, std::string_view option) {
+  return std::any_of(kind.options.begin(), kind.options.end(),
+                     [&](const OptimizerOption& o) { return o.name == option; });
+}
 
 }  // namespace
 
-AdamW::AdamW(std::vector<ParameterPtr> parameters, const AdamWOptions& options)
-    : parameters_(std::move(parameters)), options_(options) {
-  const AdamWOptions& o = options;
-  QKV_CHECK(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1 && o.eps > 0, kValue,
-            "adam: beta1 ({}) and beta2 ({}) need to be at least 0 and below 1, eps ({}) above 0", o.beta1,
-            o.beta2, o.eps);
-  QKV_CHECK(o.weight_decay >= 0 && o.clip_norm >= 0, kValue,
-            "adam: weight_decay ({}) and clip_norm ({}) must not be negative", o.weight_decay, o.clip_norm);
-  for (const ParameterPtr& p : parameters_)
-    moments_.push_back(
-        {Tensor::zeros(p->value().shape(), DType::kF32), Tensor::zeros(p->value().shape(), DType::kF32)});
+const std::vector<OptimizerKind>& optimizers() {
+  static const std::vector<OptimizerKind> all = {
+      kind<Adam, AdamOptions>("adam", 1e-3),
+      kind<AdamW, AdamWOptions>("adamw", 1e-3),
+      kind<Sgd, SgdOptions>("sgd", 0.1),
+      kind<Lion, LionOptions>("lion", 1e-4),
+      kind<Adafactor, AdafactorOptions>("adafactor", 1e-3),
+      kind<Lamb, LambOptions>("lamb", 2e-3),
+      kind<Muon, MuonOptions>("muon", 0.02),
+      kind<Shampoo, ShampooOptions>("shampoo", 1e-3),
+  };
+  return all;
 }
 
-double AdamW::grad_norm() const {
-  double total = 0;
-  for (const ParameterPtr& p : parameters_) {
-    const Tensor g = p->grad();
-    const int64_t n = g.numel(), chunks = ceil_div(n, kChunk);
-    std::vector<double> sums(static_cast<size_t>(chunks));
-    const float* data = g.data<float>();
-    parallel_for(chunks, 4, [&](int64_t begin, int64_t end) {
-      for (int64_t c = begin; c < end; ++c)
-        sums[c] = kernels::table().optimizer.sum_squares(std::min(kChunk, n - c * kChunk), data + c * kChunk);
-    });
-    for (double s : sums) total += s;
+const OptimizerKind& optimizer_kind(std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const OptimizerKind& kind : optimizers()) names.push_back(kind.name);
+  check_known("optimizer", name, names, "optimizer");
+  return *std::find_if(optimizers().begin(), optimizers().end(),
+                       [&](const OptimizerKind& kind) { return kind.name == name; });
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerChoice& choice,
+                                          std::vector<ParameterPtr> parameters) {
+  const OptimizerKind& kind = optimizer_kind(choice.name);
+  for (const auto& [option, value] : choice.options) {
+    if (has_option(kind, option)) continue;
+    std::vector<std::string_view> known, owners;
+    for (const OptimizerKind& other : optimizers()) {
+      if (has_option(other, option)) owners.push_back(other.name);
+      for (const OptimizerOption& o : other.options) known.push_back(o.name);
+    }
+    std::sort(known.begin(), known.end());
+    known.erase(std::unique(known.begin(), known.end()), known.end());
+    check_known("option", option, known, "optimizer");
+    QKV_CHECK(value == 0, kValue, "optimizer: {} ({}) is not for {}; it is for {}", option, value, kind.name,
+              fmt::join(owners, ", "));
   }
+  return kind.make(std::move(parameters), choice);
+}
+
+void check_option(std::string_view optimizer, std::string_view option, double value, Range range) {
+  const auto [holds, wanted] = [&]() -> std::pair<bool, const char*> {
+    switch (range) {
+      case Range::kBelowOne:
+        return {value >= 0 && value < 1, "at least 0 and below 1"};
+      case Range::kPositive:
+        return {value > 0 && std::isfinite(value), "above 0"};
+      case Range::kNotNegative:
+        return {value >= 0 && std::isfinite(value), "at least 0"};
+      case Range::kFlag:
+        return {value == 0 || value == 1, "true or false"};
+      case Range::kCount:
+        return {value >= 1 && value <= 1 << 20 && value == std::floor(value), "a whole number, 1 or more"};
+    }
+    return {false, "?"};
+  }();
+  QKV_CHECK(holds, kValue, "{}: {} is {}, needs to be {}", optimizer, option, value, wanted);
+}
+
+Optimizer::Optimizer(std::vector<ParameterPtr> parameters, double clip_norm)
+    : parameters_(std::move(parameters)), clip_norm_(clip_norm) {
+  QKV_CHECK(clip_norm >= 0, kValue, "optimizer: clip_norm is {}, needs to be at least 0", clip_norm);
+  for (const ParameterPtr& p : parameters_)
+    QKV_CHECK(p->value().dtype() == DType::kF32, kDtype, "optimizer: {} is {}, masters are f32", p->name(),
+              name(p->value().dtype()));
+}
+
+Tensor Optimizer::add_state(size_t i, const char* what, const Shape& shape) {
+  state_.push_back({parameters_[i]->name() + "." + what, Tensor::zeros(shape, DType::kF32)});
+  return state_.back().value;
+}
+
+double Optimizer::grad_norm() const {
+  double total = 0;
+  for (const ParameterPtr& p : parameters_) total += sum_squares(p->grad());
   return std::sqrt(total);
 }
 
-void AdamW::step(double rate, double norm) {
-  ++steps_;
-  const double t = static_cast<double>(steps_);
-  kernels::AdamW k{.lr = static_cast<float>(rate),
-                   .beta1 = static_cast<float>(options_.beta1),
-                   .beta2 = static_cast<float>(options_.beta2),
-                   .eps = static_cast<float>(options_.eps),
-                   .decay = 0,
-                   .bias1 = static_cast<float>(1 - std::pow(options_.beta1, t)),
-                   .bias2 = static_cast<float>(1 - std::pow(options_.beta2, t)),
-                   .grad_scale = 1};
-  if (options_.clip_norm > 0 && norm > options_.clip_norm)
-    k.grad_scale = static_cast<float>(options_.clip_norm / norm);
+void Optimizer::step(double rate, double norm) {
+  const Update u{
+      .rate = rate, .grad_scale = clip_norm_ > 0 && norm > clip_norm_ ? clip_norm_ / norm : 1, .t = ++steps_};
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    Parameter& p = *parameters_[i];
-    if (!p.trainable()) continue;
-    k.decay = p.decays() ? static_cast<float>(options_.weight_decay) : 0.0f;
-    const float* g = p.grad().data<float>();
-    float* w = p.value().data<float>();
-    float* m = moments_[i].first.data<float>();
-    float* v = moments_[i].second.data<float>();
-    parallel_for(p.value().numel(), 4096, [&](int64_t begin, int64_t end) {
-      kernels::table().optimizer.adamw(end - begin, k, g + begin, w + begin, m + begin, v + begin);
-    });
-    p.value_changed();
+    if (!parameters_[i]->trainable()) continue;
+    update(i, u);
+    parameters_[i]->value_changed();
   }
   zero_grad();
 }
 
-void AdamW::zero_grad() {
+void Optimizer::zero_grad() {
   for (const ParameterPtr& p : parameters_) p->zero_grad();
 }
 

@@ -8,54 +8,13 @@
 #include "qkv/io/testing.h"
 #include "qkv/train/batches.h"
 #include "qkv/train/checkpoint.h"
-#include "qkv/train/schedule.h"
+#include "qkv/train/optimizers/adam.h"
 
 namespace qkv {
 namespace {
 
 ParameterPtr weight(double value) {
   return std::make_shared<Parameter>("w", Tensor::full({2, 3}, DType::kF32, value));
-}
-
-TEST(Schedule, RisesThenFallsAsItsFormulaSays) {
-  const Schedule inverse{.kind = ScheduleKind::kInverseSqrt, .peak = 1, .warmup_steps = 100};
-  EXPECT_DOUBLE_EQ(inverse.rate(50), 0.5);
-  EXPECT_DOUBLE_EQ(inverse.rate(100), 1);
-  EXPECT_DOUBLE_EQ(inverse.rate(400), 0.5);
-  const Schedule cosine{
-      .kind = ScheduleKind::kCosine, .peak = 2, .floor = 1, .warmup_steps = 0, .max_steps = 100};
-  EXPECT_NEAR(cosine.rate(50), 1.5, 1e-12);
-  EXPECT_NEAR(cosine.rate(100), 1, 1e-12);
-  const Schedule linear{
-      .kind = ScheduleKind::kLinear, .peak = 1, .floor = 0, .warmup_steps = 0, .max_steps = 100};
-  EXPECT_NEAR(linear.rate(25), 0.75, 1e-12);
-}
-
-TEST(Schedule, OneThatNeedsAnEndSaysSo) {
-  const Schedule cosine{.kind = ScheduleKind::kCosine, .peak = 1, .warmup_steps = 1};
-  EXPECT_THROW(cosine.rate(2), Error);
-}
-
-// With one element and a constant gradient of 1, bias-corrected Adam moves by the learning rate at each step.
-TEST(AdamW, AConstantGradientMovesByTheRate) {
-  const ParameterPtr w = weight(5);
-  AdamW optimizer({w}, {.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-12});
-  for (int step = 0; step < 3; ++step) {
-    w->grad().fill(1);
-    EXPECT_NEAR(optimizer.grad_norm(), std::sqrt(6.0), 1e-6);
-    optimizer.step(0.5, optimizer.grad_norm());
-  }
-  EXPECT_NEAR(w->value().at({1, 2}), 3.5, 1e-5);
-  EXPECT_EQ(w->grad().at({0, 0}), 0);
-}
-
-TEST(AdamW, DecayIsForWhatAsksForIt) {
-  const ParameterPtr plain = weight(1), decaying = weight(1);
-  decaying->set_decays(true);
-  AdamW optimizer({plain, decaying}, {.weight_decay = 0.1});
-  optimizer.step(0.5, 0);
-  EXPECT_EQ(plain->value().at({0, 0}), 1);
-  EXPECT_NEAR(decaying->value().at({0, 0}), 0.95, 1e-6);
 }
 
 class Checkpoints : public ::testing::Test {
@@ -71,7 +30,7 @@ class Checkpoints : public ::testing::Test {
 
 TEST_F(Checkpoints, TheNewestAreKeptAndComeBack) {
   const ParameterPtr w = weight(0);
-  AdamW optimizer({w}, {});
+  Adam optimizer({w}, {});
   for (int64_t step = 1; step <= 4; ++step) {
     w->value().fill(static_cast<double>(step));
     save_checkpoint(dir_, optimizer, {.step = step, .epoch = 7}, 2);
@@ -87,14 +46,14 @@ TEST_F(Checkpoints, TheNewestAreKeptAndComeBack) {
 // A run that went on from step 2, because step 9 was damaged, must not lose its new step 3 to the old step 9.
 TEST_F(Checkpoints, TheOneJustSavedStaysAndLaterLeftOversGo) {
   const ParameterPtr w = weight(1);
-  AdamW optimizer({w}, {});
+  Adam optimizer({w}, {});
   for (int64_t step : {2, 9, 3}) save_checkpoint(dir_, optimizer, {.step = step}, 1);
   EXPECT_EQ(steps(), (std::set<std::string>{"step-00000003"}));
 }
 
 TEST_F(Checkpoints, ADamagedOneIsNamedAndPassedOver) {
   const ParameterPtr w = weight(1);
-  AdamW optimizer({w}, {});
+  Adam optimizer({w}, {});
   for (int64_t step : {1, 2}) save_checkpoint(dir_, optimizer, {.step = step}, 2);
   std::filesystem::resize_file(dir_ + "/step-00000002/moments.safetensors", 20);
   std::string said;

@@ -10,6 +10,7 @@
 #include "qkv/io/file.h"
 #include "qkv/kernels/table.h"
 #include "qkv/tensor/matmul.h"
+#include "qkv/train/gradients.h"
 #include "qkv/train/metrics.h"
 
 namespace qkv {
@@ -57,9 +58,11 @@ class Loop {
       : trainee_(trainee),
         options_(options),
         observer_(observer),
-        optimizer_(trainee.parameters(), options.optimizer),
+        optimizer_(make_optimizer(options.optimizer, trainee.parameters())),
         checkpoints_(options.run_dir + "/checkpoints"),
-        snapshots_(options.run_dir + "/weights") {}
+        snapshots_(options.run_dir + "/weights") {
+    if (options.ema_decay != 0) ema_.emplace(trainee.parameters(), options.ema_decay);
+  }
 
   TrainResult run() {
     start();
@@ -77,12 +80,14 @@ class Loop {
   }
 
  private:
+  WeightEma* ema() { return ema_ ? &*ema_ : nullptr; }
   void say(const std::string& text) { observer_.on_message(text); }
 
   void start() {
     check_options();
     if (options_.resume) {
-      state_ = load_checkpoint(checkpoints_, optimizer_, [&](const std::string& text) { say(text); });
+      state_ = load_checkpoint(
+          checkpoints_, *optimizer_, [&](const std::string& text) { say(text); }, 0, ema());
       say(fmt::format("resumed at step {} (epoch {})", state_.step, state_.epoch + 1));
     } else {
       QKV_CHECK(!has_checkpoint(checkpoints_), kValue,
@@ -145,12 +150,7 @@ class Loop {
               o.keep_checkpoints);
     QKV_CHECK(o.average >= 0 && o.early_stop >= 0, kValue,
               "train: average ({}) and early_stop ({}) must not be negative", o.average, o.early_stop);
-    const Schedule& s = o.schedule;
-    QKV_CHECK(s.peak > 0 && s.floor >= 0 && s.floor <= s.peak && s.warmup_steps >= 0, kValue,
-              "train: the learning rate ({}) needs to be positive, min_lr ({}) between 0 and it, warmup ({}) "
-              "not negative",
-              s.peak, s.floor, s.warmup_steps);
-    s.rate(s.warmup_steps + 1);  // a schedule without an end says so now, not after the warm-up
+    o.schedule.check();
   }
 
   bool finished() const {
@@ -165,23 +165,15 @@ class Loop {
     const double begin = now();
     const int64_t flops_before = flop_count();
     const int64_t count = std::min(options_.accumulate, batches_ - state_.batch);
-    int64_t tokens = 0;
-    for (int64_t i = 0; i < count; ++i) tokens += trainee_.target_tokens(state_.batch + i);
-    LossSums sums;
-    for (int64_t i = 0; i < count; ++i) {
-      Pass pass = Pass::training(options_.dtype, options_.seed, static_cast<uint32_t>(state_.micro_step++));
-      const LossSums part =
-          trainee_.accumulate_gradients(state_.batch + i, pass, 1.0 / static_cast<double>(tokens));
-      sums.loss += part.loss;
-      sums.nll += part.nll;
-      sums.n += part.n;
-    }
+    const LossSums sums =
+        accumulate_gradients(trainee_, state_.batch, count, options_.dtype, options_.seed, state_.micro_step);
     state_.batch += count;
-    state_.target_tokens += tokens;
+    state_.target_tokens += sums.n;
     ++state_.step;
-    const double norm = optimizer_.grad_norm(), rate = options_.schedule.rate(state_.step);
+    const double norm = optimizer_->grad_norm(), rate = options_.schedule.rate(state_.step);
     if (norm < kMostNorm && std::isfinite(sums.loss)) {
-      optimizer_.step(rate, norm);
+      optimizer_->step(rate, norm);
+      if (ema_) ema_->step(optimizer_->steps());
       failures_in_a_row_ = 0;
     } else {
       not_finite(norm, sums.loss);
@@ -191,12 +183,12 @@ class Loop {
       state_.batch = 0;
       batches_ = trainee_.begin_epoch(state_.epoch);
     }
-    speed_.add(now() - begin, tokens, flop_count() - flops_before);
+    speed_.add(now() - begin, sums.n, flop_count() - flops_before);
     report(sums, rate, norm);
   }
 
   void not_finite(double norm, double loss) {
-    optimizer_.zero_grad();
+    optimizer_->zero_grad();
     const std::string what = fmt::format("train: step {}: loss {} and gradient norm {} are not both finite",
                                          state_.step, loss, norm);
     if (options_.non_finite == NonFinitePolicy::kStop || ++failures_in_a_row_ > kMostFailures)
@@ -214,9 +206,9 @@ class Loop {
   // Back to the saved weights, but not to the saved place in the data, which would only do the same again.
   void roll_back(const std::string& what) {
     const TrainingState saved = load_checkpoint(
-        checkpoints_, optimizer_, [&](const std::string& text) { say(text); },
-        (failures_in_a_row_ - 1) / kPatience);
-    state_.skipped_updates = state_.step - optimizer_.steps();
+        checkpoints_, *optimizer_, [&](const std::string& text) { say(text); },
+        (failures_in_a_row_ - 1) / kPatience, ema());
+    state_.skipped_updates = state_.step - optimizer_->steps();
     say(fmt::format("{}; weights rolled back to those of step {}", what, saved.step));
   }
 
@@ -283,7 +275,7 @@ class Loop {
       ++state_.bad_validations;
     }
     if (options_.average > 0) {
-      save_weights(snapshot_path(state_.step), optimizer_.parameters());
+      save_weights(snapshot_path(state_.step), optimizer_->parameters());
       // One more than is averaged: a run that resumes from the checkpoint before this validation writes it
       // again.
       const std::vector<std::string> all = snapshots(state_.step);
@@ -306,12 +298,12 @@ class Loop {
 
   void save() {
     if (saved_step_ == state_.step) return;
-    for (const ParameterPtr& p : optimizer_.parameters())
+    for (const ParameterPtr& p : optimizer_->parameters())
       if (!is_finite(p->value())) return infinite_weights(p->name());
     saved_step_ = state_.step;
     TrainingState saved = state_;
     saved.seconds = seconds();
-    save_checkpoint(checkpoints_, optimizer_, saved, options_.keep_checkpoints);
+    save_checkpoint(checkpoints_, *optimizer_, saved, options_.keep_checkpoints, ema());
   }
 
   // An update that was finite made weights that are not: they are never saved.
@@ -330,7 +322,7 @@ class Loop {
     for (const std::string& path : snapshots(state_.step)) {
       if (static_cast<int64_t>(readable.size()) >= options_.average) break;
       try {
-        load_weights(path, optimizer_.parameters());
+        load_weights(path, optimizer_->parameters());
         readable.push_back(path);
       } catch (const Error& e) {
         say(fmt::format("left out of the average: {}", e.what()));
@@ -351,14 +343,29 @@ class Loop {
                        .last = last_,
                        .chosen = state_.best_step == state_.step || state_.best_step == 0 ? "last" : "best"};
     result.state.seconds = seconds();
-    const std::vector<std::string> paths = readable_snapshots();
-    if (paths.size() > 1) {
-      load_average(paths, optimizer_.parameters());
-      result.average = trainee_.validate();
-      metrics_.validation(state_, *result.average, false, "average");
-      save_model("average");
-      if (merit(*result.average) > state_.best) result.chosen = "average";
+    double best = state_.best_step > 0 ? state_.best : merit(last_);
+    // The parameters hold another set of weights now: it is saved, and chosen where it is the best so far.
+    const auto consider = [&](const char* which) {
+      const Validation v = trainee_.validate();
+      metrics_.validation(state_, v, false, which);
+      save_model(which);
+      if (merit(v) > best) {
+        best = merit(v);
+        result.chosen = which;
+      }
+      return v;
+    };
+    if (const std::vector<std::string> paths = readable_snapshots(); paths.size() > 1) {
+      load_average(paths, optimizer_->parameters());
+      result.average = consider("average");
     }
+    if (ema_) {
+      ema_->put_into_parameters();
+      result.ema = consider("ema");
+    }
+    const bool by_score = options_.choose_by_score && last_.has_score;
+    result.chosen_by = by_score ? "score" : "loss";
+    result.chosen_value = by_score ? best : -best;
     metrics_.summary(options_.run_dir + "/summary.json", result);
     return result;
   }
@@ -378,7 +385,8 @@ class Loop {
   Trainee& trainee_;
   const TrainOptions& options_;
   TrainObserver& observer_;
-  AdamW optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::optional<WeightEma> ema_;
   std::string checkpoints_, snapshots_;
   TrainingState state_;
   Validation last_;

@@ -58,7 +58,7 @@ struct TrainOptions {
   uint64_t seed = 1;
   DType dtype = DType::kF32;  // of activations
   Schedule schedule;
-  AdamWOptions optimizer;
+  OptimizerChoice optimizer;
   int64_t max_steps = 0;  // 0: no limit (then one of the next two must be set)
   int64_t max_epochs = 0;
   double max_minutes = 0;        // ends a run by the clock; such a run does not repeat to the bit
@@ -68,6 +68,7 @@ struct TrainOptions {
   int64_t log_every = 50;        // steps between lines of metrics.jsonl
   int64_t keep_checkpoints = 2;  // at least 1
   int64_t average = 5;           // the last n sets of weights that are averaged at the end; 0: none
+  double ema_decay = 0;          // of the moving average of weights (ema.h), in [0, 1); 0: none
   int64_t early_stop = 0;        // validations without a better one; 0: never
   bool choose_by_score = true;   // best by score where there is one, else by loss
   NonFinitePolicy non_finite = NonFinitePolicy::kStop;
@@ -99,12 +100,15 @@ struct TrainResult {
   TrainingState state;
   Validation last;
   std::optional<Validation> average;  // of the averaged weights, where there are any
+  std::optional<Validation> ema;      // of their moving average, where there is one
   bool stopped = false;               // left early on request; resume goes on from here
-  std::string chosen;  // "best", "average" or "last": the best on validation, in run_dir/<chosen>
+  std::string chosen;       // "best", "average", "ema" or "last": the best on validation, in run_dir/<chosen>
+  std::string chosen_by;    // "score" or "loss"
+  double chosen_value = 0;  // of those weights
 };
 
-/// Trains until a limit, writing to run_dir: checkpoints/, best/, last/, average/, metrics.jsonl,
-/// summary.json.
+/// Trains until a limit, writing to run_dir: checkpoints/, best/, last/, average/, ema/,
+/// metrics.jsonl, summary.json.
 ///
 /// Resumed from a checkpoint, a run gives the same bits as one that was never interrupted (same binary, same
 /// ISA; any number of threads). Where the data or the batches are no longer those of the checkpoint, it says

@@ -154,6 +154,68 @@ TEST_F(Trainer, ARunThatStopsAndResumesEndsInTheSameBits) {
   }
 }
 
+TEST_F(Trainer, EveryOptimizerAndTheMovingAverageResumeToTheSameBits) {
+  for (const OptimizerKind& kind : optimizers()) {
+    const std::string name(kind.name);
+    TrainOptions o = options(name);
+    o.optimizer.name = name;
+    o.ema_decay = 0.9;
+    o.save_every = 1000;
+    Toy straight;
+    Listener listener;
+    train(straight, o, listener);
+    std::atomic<bool> stop{false};
+    o.run_dir += "-stopped";
+    o.stop = &stop;
+    Toy first, second;
+    Listener stopper;
+    stopper.on_each = [&](const StepReport& r) { stop = r.state.step == 7; };
+    EXPECT_TRUE(train(first, o, stopper).stopped);
+    o.stop = nullptr;
+    o.resume = true;
+    train(second, o, listener);
+    for (const char* which : {"/last/weight", "/ema/weight"})
+      EXPECT_EQ(read(name + "-stopped" + which), read(name + which)) << name;
+    EXPECT_NE(read(name + "/last/weight"), read(name + "/ema/weight"));
+  }
+}
+
+TEST_F(Trainer, AnotherOptimizerDoesNotTakeUpARun) {
+  Toy toy;
+  Listener listener;
+  TrainOptions o = options("run");
+  train(toy, o, listener);
+  o.resume = true;
+  o.max_steps += 5;
+  o.optimizer.name = "lion";
+  EXPECT_ERROR(kFormat, "keeps the optimizer it began with", train(toy, o, listener));
+}
+
+TEST_F(Trainer, AMovingAverageMayBeginLater) {
+  Toy toy;
+  Listener listener;
+  TrainOptions o = options("run");
+  train(toy, o, listener);
+  o.resume = true;
+  o.max_steps += 5;
+  o.ema_decay = 0.9;
+  const TrainResult result = train(toy, o, listener);
+  EXPECT_TRUE(result.ema.has_value());
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "run/ema/weight"));
+}
+
+TEST_F(Trainer, TheMovingAverageIsChosenWhereItIsBest) {
+  Toy toy;
+  Listener listener;
+  TrainOptions o = options("run");
+  o.ema_decay = 0.5;
+  int calls = 0;
+  toy.validation_loss = [&] { return ++calls == 5 ? 0.1 : 1.0; };  // four validations, then the average
+  const TrainResult result = train(toy, o, listener);
+  EXPECT_EQ(result.chosen, "ema");
+  EXPECT_EQ(io::read_json(folder_ / "run/summary.json").at("ema").at("loss"), 0.1);
+}
+
 TEST_F(Trainer, ResumedOnOtherDataBeginsTheNextEpochAndSaysSo) {
   Toy toy;
   Listener listener;
@@ -445,10 +507,12 @@ TEST_F(Trainer, OptionsThatMakeNoSenseAreRefusedAtOnce) {
   for (const auto& spoil : std::vector<std::function<void(TrainOptions&)>>{
            [](TrainOptions& o) { o.schedule.peak = -1; },
            [](TrainOptions& o) { o.schedule.warmup_steps = -7; }, [](TrainOptions& o) { o.average = -2; },
-           [](TrainOptions& o) { o.max_steps = -5; }, [](TrainOptions& o) { o.optimizer.beta1 = 1; },
-           [](TrainOptions& o) { o.optimizer.beta2 = 2; }, [](TrainOptions& o) { o.optimizer.eps = 0; },
+           [](TrainOptions& o) { o.max_steps = -5; },
+           [](TrainOptions& o) { o.optimizer.options["beta1"] = 1; },
+           [](TrainOptions& o) { o.optimizer.options["beta2"] = 2; },
+           [](TrainOptions& o) { o.optimizer.options["eps"] = 0; },
            [](TrainOptions& o) { o.optimizer.clip_norm = -5; },
-           [](TrainOptions& o) { o.optimizer.weight_decay = -3; }}) {
+           [](TrainOptions& o) { o.optimizer.options["weight_decay"] = -3; }}) {
     TrainOptions o = options("c");
     spoil(o);
     EXPECT_THROW(train(toy, o, listener), Error);

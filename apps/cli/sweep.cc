@@ -1,0 +1,93 @@
+#include "apps/cli/sweep.h"
+
+#include <fmt/core.h>
+#include <toml++/toml.h>
+
+#include <algorithm>
+
+#include "qkv/base/error.h"
+#include "qkv/base/quote.h"
+#include "qkv/io/file.h"
+#include "qkv/io/json.h"
+
+namespace qkv::cli {
+namespace {
+
+constexpr int64_t kMaxBytes = 1 << 20;
+constexpr size_t kMostRuns = 1000;
+
+std::string text_of(const toml::node& value, const std::string& where) {
+  if (const auto* text = value.as_string()) return text->get();
+  if (const auto* integer = value.as_integer()) return fmt::format("{}", integer->get());
+  if (const auto* number = value.as_floating_point()) return fmt::format("{}", number->get());
+  if (const auto* boolean = value.as_boolean()) return boolean->get() ? "true" : "false";
+  throw_error(ErrorCode::kFormat, "{}: holds a value that is no text, number, true or false", where);
+}
+
+}  // namespace
+
+std::vector<SweepPoint> read_sweep(const std::string& path) {
+  const std::string text = io::read_file(path, kMaxBytes);
+  toml::table file;
+  try {
+    file = toml::parse(text, path);
+  } catch (const toml::parse_error& e) {
+    throw_error(ErrorCode::kFormat, "{}: line {}: {}", path, e.source().begin.line, escape(e.description()));
+  }
+  std::vector<SweepPoint> points = {{}};
+  for (const auto& [key, node] : file) {
+    const std::string where = path + ": " + escape(key.str());
+    const toml::array* values = node.as_array();
+    QKV_CHECK(values != nullptr && !values->empty(), kFormat,
+              "{}: needs to be a list of the values to try, [0.001, 0.003] say", where);
+    std::vector<SweepPoint> longer;
+    for (const SweepPoint& point : points)
+      for (const toml::node& value : *values) {
+        longer.push_back(point);
+        longer.back().emplace_back(key.str(), text_of(value, where));
+      }
+    points = std::move(longer);
+    QKV_CHECK(points.size() <= kMostRuns, kValue, "{}: over {} combinations", path, kMostRuns);
+  }
+  QKV_CHECK(!file.empty(), kValue, "{}: names no setting to vary", path);
+  return points;
+}
+
+std::string sweep_name(const SweepPoint& point) {
+  std::string name;
+  for (const auto& [key, value] : point) {
+    std::string plain = value;
+    for (char& c : plain)
+      if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '.' && c != '-') c = '_';
+    name += fmt::format("{}{}={}", name.empty() ? "" : ",", key, plain);
+  }
+  return name;
+}
+
+SweepResult read_sweep_result(const std::string& name, const std::string& path) {
+  const io::Json json = io::read_json(path);
+  return {.name = name,
+          .failure = "",
+          .by = io::get_string(json, "chosen_by", path),
+          .value = io::get_number(json, "chosen_value", -1e300, 1e300, path),
+          .chosen = io::get_string(json, "chosen", path)};
+}
+
+std::string sweep_table(std::vector<SweepResult> results) {
+  const auto merit = [](const SweepResult& r) { return r.by == "score" ? r.value : -r.value; };
+  std::stable_sort(results.begin(), results.end(), [&](const SweepResult& a, const SweepResult& b) {
+    if (a.failure.empty() != b.failure.empty()) return a.failure.empty();
+    return a.failure.empty() && merit(a) > merit(b);
+  });
+  size_t width = 0;
+  for (const SweepResult& r : results) width = std::max(width, r.name.size());
+  std::string out;
+  int place = 0;
+  for (const SweepResult& r : results)
+    out += r.failure.empty() ? fmt::format("{:>4}  {:<{}}  {} {:.4f}  ({})\n", ++place, r.name, width, r.by,
+                                           r.value, r.chosen)
+                             : fmt::format("{:>4}  {:<{}}  failed: {}\n", "-", r.name, width, r.failure);
+  return out;
+}
+
+}  // namespace qkv::cli

@@ -1,0 +1,57 @@
+#include "apps/cli/sweep.h"
+
+#include <gtest/gtest.h>
+
+#include "qkv/io/testing.h"
+
+namespace qkv::cli {
+namespace {
+
+class Sweep : public ::testing::Test {
+ protected:
+  std::vector<SweepPoint> read(const std::string& text) {
+    io::testing::put(folder_ / "sweep.toml", text);
+    return read_sweep(folder_ / "sweep.toml");
+  }
+  io::testing::TemporaryFolder folder_;
+};
+
+TEST_F(Sweep, IsEveryCombinationOfTheLists) {
+  const auto points =
+      read("lr = [1e-3, 0.5]\noptimizer = [\"adam\", \"lion\"]\nnesterov = [true]\nwarmup = [10]\n");
+  std::vector<std::string> names;
+  for (const SweepPoint& p : points) names.push_back(sweep_name(p));
+  EXPECT_EQ(names, (std::vector<std::string>{"lr=0.001,nesterov=true,optimizer=adam,warmup=10",
+                                             "lr=0.001,nesterov=true,optimizer=lion,warmup=10",
+                                             "lr=0.5,nesterov=true,optimizer=adam,warmup=10",
+                                             "lr=0.5,nesterov=true,optimizer=lion,warmup=10"}));
+}
+
+TEST_F(Sweep, ANameIsOneOfAFolder) {
+  EXPECT_EQ(sweep_name({{"positions", "../t5:8 + x"}}), "positions=.._t5_8___x");
+}
+
+TEST_F(Sweep, WhatIsNoSweepIsRefused) {
+  EXPECT_ERROR(kFormat, "lr: needs to be a list", read("lr = 1\n"));
+  EXPECT_ERROR(kFormat, "lr: needs to be a list", read("lr = []\n"));
+  EXPECT_ERROR(kFormat, "no text, number", read("lr = [[1]]\n"));
+  EXPECT_ERROR(kFormat, "line 2", read("\nlr = \n"));
+  EXPECT_ERROR(kValue, "no setting to vary", read(""));
+  EXPECT_ERROR(kValue, "over 1000 combinations",
+               read("a=[1,2,3,4,5,6,7,8,9,10,11]\nb=[1,2,3,4,5,6,7,8,9,10]\nc=[1,2,3,4,5,6,7,8,9,10]\n"));
+}
+
+TEST_F(Sweep, TheBestComesFirstAndFailuresLast) {
+  const std::string table =
+      sweep_table({{.name = "a", .failure = "broke", .by = "", .chosen = ""},
+                   {.name = "b", .failure = "", .by = "loss", .value = 3, .chosen = "best"},
+                   {.name = "c", .failure = "", .by = "loss", .value = 2, .chosen = "ema"}});
+  EXPECT_EQ(table, "   1  c  loss 2.0000  (ema)\n   2  b  loss 3.0000  (best)\n   -  a  failed: broke\n");
+  EXPECT_LT(sweep_table({{.name = "x", .failure = "", .by = "score", .value = 3, .chosen = "best"},
+                         {.name = "y", .failure = "", .by = "score", .value = 30, .chosen = "best"}})
+                .find("y"),
+            10u);
+}
+
+}  // namespace
+}  // namespace qkv::cli
