@@ -41,6 +41,7 @@ TEST(RateFinder, FindsWhereTheLossFallsAndWhereItBreaks) {
   const RateRange r = find_rate(parabola, plain_descent(), {.lowest = 1e-5, .highest = 100, .steps = 140});
   EXPECT_TRUE(r.broke);
   EXPECT_LT(r.probes.size(), 140u);
+  EXPECT_LT(r.probes.back().smoothed, 100);  // not only once it was infinite
   EXPECT_GT(r.least, 0.05);
   EXPECT_LT(r.least, 10);
   EXPECT_DOUBLE_EQ(r.suggested, r.least / 10);

@@ -19,28 +19,32 @@ void add_square(const Tensor& mean, double beta, double scale, const Tensor& g) 
 
 Tensor inverse_fourth_root(const Tensor& a, double damping) {
   const int64_t n = a.size(0);
-  Tensor m = a.to(DType::kF64).clone();
-  double *at = m.data<double>(), squares = 0;
-  for (int64_t k = 0; k < n * n; ++k) squares += at[k] * at[k];
-  const Tensor x0 = Tensor::zeros({n, n}, DType::kF64);
-  const double shift = damping * std::sqrt(squares),
-               z = squares > 0 ? 2.5 / ((1 + damping) * std::sqrt(squares)) : 1;
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j < n; ++j) at[i * n + j] = z * (at[i * n + j] + (i == j ? shift : 0));
-    x0.data<double>()[i * n + i] = std::pow(z, 0.25);
-  }
-  if (squares == 0) return x0;
-  Tensor x = x0;
-  for (int step = 0; step < kNewtonSteps; ++step) {
-    const Tensor t = m.clone();
-    each_piece(t, [&](int64_t begin, int64_t end) {
-      double* to = t.data<double>();
-      for (int64_t k = begin; k < end; ++k) to[k] = ((k / n == k % n ? 5 : 0) - to[k]) / 4;
-    });
-    const Tensor t2 = product(t, t);
-    x = product(x, t);
-    m = product(t2, product(t2, m));
-  }
+  Tensor m = a.clone(), x = Tensor::zeros({n, n}, a.dtype());
+  kernels::visit_dtype(a.dtype(), [&]<class T>(T) {
+    using A = accumulator_t<T>;
+    T *at = m.data<T>(), *root = x.data<T>();
+    double squares = 0;
+    for (int64_t k = 0; k < n * n; ++k)
+      squares += static_cast<double>(A(at[k])) * static_cast<double>(A(at[k]));
+    const double length = std::sqrt(squares), z = squares > 0 ? 2.5 / ((1 + damping) * length) : 1;
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = 0; j < n; ++j)
+        at[i * n + j] =
+            T(static_cast<A>(z * (static_cast<double>(A(at[i * n + j])) + (i == j ? damping * length : 0))));
+      root[i * n + i] = T(static_cast<A>(std::pow(z, 0.25)));
+    }
+    if (squares == 0) return;
+    for (int step = 0; step < kNewtonSteps; ++step) {
+      const Tensor t = m.clone();
+      each_piece(t, [&](int64_t begin, int64_t end) {
+        T* to = t.data<T>();
+        for (int64_t k = begin; k < end; ++k) to[k] = T((A(k / n == k % n ? 5 : 0) - A(to[k])) / 4);
+      });
+      const Tensor t2 = product(t, t);
+      x = product(x, t);
+      m = product(t2, product(t2, m));
+    }
+  });
   return x;
 }
 

@@ -33,10 +33,11 @@ struct ShampooOptions {
 /// left takes AdamW's step itself. Tensors of rank 3 and more are matrices whose rows are the last axis.
 ///
 /// Why not SOAP: it steps in the eigenvectors of L and R, which turn by any angle at equal eigenvalues, so a
-/// last digit of f32 decides; a damped root moves no more than L does. L, R, P and Q are f32, roots f64.
+/// last digit of f32 decides; a damped root moves no more than L does. All in f32: in f64
+/// products a root would move by no more than by the last digits of L.
 ///
 /// State: m and v, 8 bytes a weight, and 8 (r^2 + c^2) bytes a matrix r x c. Cost: 4 r c (r + c) operations a
-/// step, and 160 (r^3 + c^3) a refresh: sides of 1024 take seconds on two cores.
+/// step, and 160 (r^3 + c^3) a refresh: a side of 1024 takes about a second on one core.
 class Shampoo : public Optimizer {
  public:
   Shampoo(std::vector<ParameterPtr> parameters, const ShampooOptions& options, double clip_norm = 0);
@@ -58,12 +59,13 @@ class Shampoo : public Optimizer {
   std::vector<Memory> memory_;
 };
 
-/// (a + damping |a| I)^(-1/4) of a symmetric a [n, n] with no eigenvalue below 0, f64, by 20 steps of the
-/// coupled Newton iteration (Guo and Higham 2006, "A Schur-Newton method for the matrix pth root and its
+/// (a + damping |a| I)^(-1/4) of a symmetric a [n, n] with no eigenvalue below 0, f32 or f64, by 20 steps of
+/// the coupled Newton iteration (Guo and Higham 2006, "A Schur-Newton method for the matrix pth root and its
 /// inverse"):
 ///   X = z^(1/4) I, M = z a, z = 5 / (2 |a|);  T = (5 I - M) / 4,  X = X T,  M = T^4 M
-/// enough for any damping of 1e-8 or more (each multiplies the least eigenvalue of M by 2.4 at first). Zeros
-/// give the identity.
+/// enough for any damping of 1e-6 or more (each multiplies the least eigenvalue of M by 2.4 at first). The
+/// last digit of a, 6e-8 of |a| in f32, moves an eigenvalue of damping |a| by 6e-8 / damping of itself, and
+/// its root by a quarter of that: so with f32 damping is 1e-4. Zeros give the identity.
 Tensor inverse_fourth_root(const Tensor& a, double damping);
 
 }  // namespace qkv
