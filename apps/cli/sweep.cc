@@ -56,11 +56,17 @@ std::vector<SweepPoint> read_sweep(const std::string& path) {
 std::string sweep_name(const SweepPoint& point) {
   std::string name;
   for (const auto& [key, value] : point) {
-    std::string plain = value;
-    for (char& c : plain)
-      if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '.' && c != '-') c = '_';
+    // Two values never become one name: what a folder's name cannot well have is written as %XX.
+    std::string plain;
+    for (const char c : value) {
+      const auto byte = static_cast<unsigned char>(c);
+      plain += std::isalnum(byte) != 0 || c == '.' || c == '-' || c == '_' ? std::string(1, c)
+                                                                           : fmt::format("%{:02x}", byte);
+    }
     name += fmt::format("{}{}={}", name.empty() ? "" : ",", key, plain);
   }
+  QKV_CHECK(name.size() <= 255, kValue, "sweep: {} is too long for the name of a folder: vary less at once",
+            quote(name));
   return name;
 }
 

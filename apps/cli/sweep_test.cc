@@ -28,7 +28,13 @@ TEST_F(Sweep, IsEveryCombinationOfTheLists) {
 }
 
 TEST_F(Sweep, ANameIsOneOfAFolder) {
-  EXPECT_EQ(sweep_name({{"positions", "../t5:8 + x"}}), "positions=.._t5_8___x");
+  EXPECT_EQ(sweep_name({{"positions", "../t5:8 + x"}}), "positions=..%2ft5%3a8%20%2b%20x");
+}
+
+TEST_F(Sweep, DifferentValuesHaveDifferentFolders) {
+  EXPECT_NE(sweep_name({{"attention", "window:4|global:1"}}),
+            sweep_name({{"attention", "window:4+global:1"}}));
+  EXPECT_ERROR(kValue, "vary less at once", sweep_name({{"attention", std::string(300, 'a')}}));
 }
 
 TEST_F(Sweep, WhatIsNoSweepIsRefused) {

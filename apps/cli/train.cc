@@ -177,13 +177,14 @@ struct Command {
     if (!resume) check_free(out);
   }
 
-  void run() {
+  // Settings read, checked and made sense of, before any text is read.
+  void settle() {
     try {
       // A run knows its own settings; flags given now still beat them.
       settings.load(resume && config.empty() && io::exists(out + "/config.toml") ? out + "/config.toml"
                                                                                  : config);
       train.resolve();
-      TransformerConfig model = train.model;  // its sizes, before any text is read
+      TransformerConfig model = train.model;
       model.vocab_size = std::max<int64_t>(3, train.vocab_size);
       model.validate("train");
     } catch (const Error& e) {
@@ -191,6 +192,10 @@ struct Command {
       if (e.code() == ErrorCode::kValue) throw CLI::ValidationError(e.what());
       throw;
     }
+  }
+
+  void run() {
+    settle();
     choose_form("", train.pairs, train.source, train.target);
     choose_form("valid_", train.valid_pairs, train.valid_source, train.valid_target);
     resolve_paths();
@@ -278,45 +283,79 @@ struct Command {
   }
 };
 
+// A run of a sweep: the call's settings, and the point's over them.
+std::unique_ptr<Command> run_of(const Command& all, const SweepPoint& point, const std::string& folder) {
+  auto one = std::make_unique<Command>();
+  one->train.describe(one->settings);
+  one->config = all.config;
+  one->out = folder;
+  one->quiet = all.quiet;
+  one->command_line = all.command_line;
+  for (const auto& [key, text] : all.settings.flags()) one->settings.give(key, text);
+  for (const auto& [key, text] : point) one->settings.give(key, text);
+  return one;
+}
+
+// What all runs of a sweep have in common, kept beside them: results of other settings are not its results.
+void check_same_sweep(const Command& all) {
+  std::string common = all.config.empty() ? "" : io::read_file(all.config, 1 << 20);
+  for (const auto& [key, text] : all.settings.flags()) common += key + " = " + text + "\n";
+  const std::string path = all.out + "/sweep.settings";
+  if (io::exists(path)) {
+    QKV_CHECK(
+        io::read_file(path, 1 << 20) == common, kValue,
+        "train: {} holds runs of a sweep with other settings; choose another --out, or call it as before",
+        all.out);
+    return;
+  }
+  io::make_directories(all.out);
+  io::write_file_atomically(path, common);
+}
+
 // Each point in a folder of its own under `all.out`. What ended well is not run again, what was stopped goes
-// on, what failed is told and tried again next time.
+// on, what failed is told and tried again next time. Settings that make no sense are told before any runs.
 void run_sweep(const Command& all) {
+  QKV_CHECK(!all.out.empty(), kValue, "train: where to? --sweep needs --out DIR for the folders of its runs");
+  QKV_CHECK(!all.resume && !all.find_lr, kValue,
+            "train: --sweep goes on by itself; leave --resume and --find-lr out");
   const std::vector<SweepPoint> points = read_sweep(all.sweep);
-  QKV_CHECK(
-      !all.out.empty() && !all.resume && !all.find_lr, kValue,
-      "train: --sweep goes on by itself, in the folders under --out DIR; leave --resume and --find-lr out");
+  for (const SweepPoint& point : points) run_of(all, point, all.out + "/" + sweep_name(point))->settle();
+  check_same_sweep(all);
   std::vector<SweepResult> results;
+  int64_t failures = 0;
   for (size_t i = 0; i < points.size(); ++i) {
     const std::string name = sweep_name(points[i]), folder = all.out + "/" + name,
                       summary = folder + "/summary.json";
     if (!all.quiet) note("run {} of {}: {}\n", i + 1, points.size(), name);
+    const auto failed = [&](const std::string& why) {
+      results.push_back({.name = name, .failure = why, .by = "", .value = 0, .chosen = ""});
+      note("{}: {}\n", name, why);
+      ++failures;
+    };
     try {
       if (!io::exists(summary)) {
-        Command one;
-        one.train.describe(one.settings);
-        one.config = all.config;
-        one.out = folder;
-        one.quiet = all.quiet;
-        one.command_line = all.command_line;
-        one.resume = has_checkpoint(folder + "/checkpoints");
-        if (one.resume) {
-          one.config = "";  // the run has its own
-        } else {
-          for (const auto& [key, text] : all.settings.flags()) one.settings.give(key, text);
-          for (const auto& [key, text] : points[i]) one.settings.give(key, text);
+        std::unique_ptr<Command> one = run_of(all, points[i], folder);
+        one->resume = has_checkpoint(folder + "/checkpoints");
+        if (one->resume) {  // the run has its own settings
+          one = std::make_unique<Command>();
+          one->train.describe(one->settings);
+          one->out = folder;
+          one->quiet = all.quiet;
+          one->command_line = all.command_line;
+          one->resume = true;
         }
-        one.run();
+        one->run();
       }
       results.push_back(read_sweep_result(name, summary));
     } catch (const Error& e) {
       if (e.code() == ErrorCode::kCancelled) throw;  // whoever stops a run stops the sweep
-      results.push_back({.name = name, .failure = e.what(), .by = "", .value = 0, .chosen = ""});
+      failed(e.what());
     } catch (const CLI::ValidationError& e) {
-      results.push_back({.name = name, .failure = e.what(), .by = "", .value = 0, .chosen = ""});
+      failed(e.what());
     }
-    if (!results.back().failure.empty()) note("{}: {}\n", name, results.back().failure);
   }
   print_text(sweep_table(results));
+  QKV_CHECK(failures < static_cast<int64_t>(points.size()), kValue, "train: every run of the sweep failed");
 }
 
 std::string own_command_line() {

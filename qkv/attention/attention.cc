@@ -369,6 +369,11 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
                                           .keys = keys,
                                           .options = options,
                                           .pairing = score.pairing(heads)});
+  // A score of one's own may say one width and make another.
+  check_matrix("a prepared q", call->q.value(), queries.n_tokens(), "queries", heads.n_heads,
+               call->pairing.width, q.dtype());
+  check_matrix("a prepared k", call->k.value(), keys.n_tokens(), "keys", heads.kv_heads(),
+               call->pairing.width, q.dtype());
   for (const Var* x : {&call->q, &call->k, &call->v})
     QKV_CHECK(x->size(1) <= 1 || x->value().stride(1) == 1, kShape,
               "attention: the elements of a row must be adjacent; call contiguous() first");

@@ -48,6 +48,7 @@ struct Word {
 };
 
 Word parse_word(std::string_view text) {
+  QKV_CHECK(!text.empty(), kValue, "attention: a word is missing: before, between or after + and |");
   const std::vector<std::string_view> parts = split(text, ':');
   Word word{.entry = &entry_of(parts.front()), .numbers = {}};
   const WordEntry& entry = *word.entry;

@@ -88,8 +88,8 @@ TEST(Variant, WrongWordsAreNamed) {
     (void)make(words, set, false, cross);
   };
   EXPECT_ERROR(kValue, "did you mean scaled_dot?", makes("scaled_dto"));
-  EXPECT_ERROR(kValue, "called \"\"", makes(""));
-  EXPECT_ERROR(kValue, "called \"\"", makes("dot ++ rope"));
+  EXPECT_ERROR(kValue, "a word is missing", makes(""));
+  EXPECT_ERROR(kValue, "a word is missing", makes("dot ++ rope"));
   EXPECT_ERROR(kValue, "write window:N[:DILATION]", makes("window"));
   EXPECT_ERROR(kValue, "has 3 numbers", makes("window:1:2:3"));
   EXPECT_ERROR(kValue, "\"x\" in \"window:x\" is not a number", makes("window:x"));

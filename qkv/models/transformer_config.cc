@@ -44,9 +44,12 @@ void TransformerConfig::validate(const std::string& where) const {
   check_position_table(positions, where);
   QKV_CHECK(positions != "sinusoidal" || d_model % 2 == 0, kValue,
             "{}: d_model ({}) is odd; sinusoidal positions take features in pairs", where, d_model);
-  check_variant(encoder_attention, where, heads(), d_model, /*causal=*/false, /*cross=*/false);
-  check_variant(decoder_attention, where, heads(), d_model, /*causal=*/true, /*cross=*/false);
-  check_variant(cross_attention, where, heads(), d_model, /*causal=*/false, /*cross=*/true);
+  check_variant(encoder_attention, where + ": encoder_attention", heads(), d_model, /*causal=*/false,
+                /*cross=*/false);
+  check_variant(decoder_attention, where + ": decoder_attention", heads(), d_model, /*causal=*/true,
+                /*cross=*/false);
+  check_variant(cross_attention, where + ": attention to the source", heads(), d_model, /*causal=*/false,
+                /*cross=*/true);
   check_rate("dropout", dropout);
   check_rate("attention_dropout", attention_dropout);
   check_rate("activation_dropout", activation_dropout);
