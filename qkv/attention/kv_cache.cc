@@ -62,7 +62,7 @@ std::string str(const std::vector<int64_t>& sizes) {
 std::vector<int64_t> lengths_in(std::span<const CacheTensor> tensors) {
   const CacheTensor& t = find(tensors, "lengths");
   QKV_CHECK(t.dtype == "I64" && t.shape.size() == 1 && t.shape[0] >= 0 &&
-                t.data.size() == static_cast<size_t>(t.shape[0]) * sizeof(int64_t),
+                holds_rows(t, t.shape[0], sizeof(int64_t)),
             kFormat, "kv cache: 'lengths' is {} {} of {} bytes, needs to be I64 [n_sequences]", t.dtype,
             str(t.shape), t.data.size());
   std::vector<int64_t> lengths(static_cast<size_t>(t.shape[0]));

@@ -84,6 +84,11 @@ Var MultiHeadAttention::joined(const Var& heads, const Segments& queries, const 
 
 KvCache MultiHeadAttention::make_cache(DType dtype, int64_t n_sequences,
                                        const KvCacheOptions& options) const {
+  // Its positions count within the cache, a layer's within the text, and one Segments cannot say both.
+  QKV_CHECK(options.layout != CacheLayout::kSliding, kUnsupported,
+            "multi-head attention: a sliding cache gives rows other positions than the text's; call "
+            "attention_cached() "
+            "with one, or let a window:N mask a plain or paged cache");
   return {n_sequences,
           {.n_kv_heads = heads_.kv_heads(),
            .width = parts_.score->pairing(heads_).width,

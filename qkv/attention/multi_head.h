@@ -44,6 +44,7 @@ class MultiHeadAttention {
   /// ... and x attends to all that the cache holds: sequence b of `queries` to sequence b of the cache.
   Var attend(const Var& x, const Segments& queries, const KvCache& cache, const std::vector<RulePtr>& rules,
              Probe* probe) const;
+  /// Error kUnsupported: a sliding cache, whose rows have other positions than the text's.
   KvCache make_cache(DType dtype, int64_t n_sequences, const KvCacheOptions& options = {}) const;
 
  private:

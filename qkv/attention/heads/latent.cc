@@ -113,7 +113,11 @@ Var MultiHeadLatentAttention::attend(const Var& x, const Segments& tokens, const
     matmul(q.nope.value().columns(h * nope, (h + 1) * nope), cache.w_uk[static_cast<size_t>(h)],
            met.columns(h * r, (h + 1) * r));
   std::vector<KeyValueSpan> spans = cache.rows.spans();
-  for (KeyValueSpan& span : spans) span.v = span.k, span.v_row_stride = span.k_row_stride;
+  for (KeyValueSpan& span : spans) {
+    QKV_CHECK(span.plain(), kUnsupported,
+              "latent attention: its cache needs to be contiguous and not quantised");
+    span.v = span.k, span.v_row_stride = span.k_row_stride;
+  }
   const Tensor means =
       attention_cached(join_heads(Var(met), q.rope, n, rope).value(), tokens, spans, x.dtype(),
                        options({.n_heads = n, .n_kv_heads = 1, .d_k = r + rope, .d_v = r}, rules, probe));

@@ -9,7 +9,9 @@
 
 namespace qkv::paths {
 
-constexpr int64_t kBand = 2 * kTile;
+// AMX sums even and odd k apart within steps of 32, so a row has the same bits in a prompt and in a decode
+// step only where its pairs lie at the same places of such a step. The band begins accordingly.
+constexpr int64_t kBandGrain = 32, kBand = 2 * kTile + kBandGrain;
 
 template <class T>
 class RelativeTile {
@@ -22,7 +24,7 @@ class RelativeTile {
         relative_(relative),
         width_(width),
         place_(place),
-        origin_(place.rows - 1 + (place.i0 + place.rows - 1) % 2),
+        origin_(place.rows - 1 + (kBandGrain - (place.i0 + place.rows - 1) % kBandGrain) % kBandGrain),
         scratch_(scratch) {
     band_ = scratch.take<T>(n() * width);
     for (int64_t m = 0; m < n(); ++m) {
