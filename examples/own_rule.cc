@@ -27,8 +27,9 @@ class HeadGain : public EditFor<HeadGain> {
     const A gain = gain_->value().data<A>()[t.head];
     for (int64_t r = 0; r < t.rows; ++r)
       for (int64_t c = 0; c < t.cols; ++c) {
-        *gradient += ds[r * t.stride + c] * t.at(r, c) / gain;
-        ds[r * t.stride + c] *= gain;
+        A& d = ds[r * t.stride + c];
+        if (d != 0) *gradient += d * t.at(r, c) / gain;  // a hidden score may be NaN; its ds is 0
+        d *= gain;
       }
   }
 
