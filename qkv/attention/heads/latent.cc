@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "qkv/attention/heads/head_columns.h"
+#include "qkv/attention/heads/head_controls.h"
 #include "qkv/attention/scores.h"
 #include "qkv/autograd/ops/elementwise.h"
 #include "qkv/autograd/ops/linear.h"
@@ -77,6 +78,11 @@ MultiHeadLatentAttention::Latent MultiHeadLatentAttention::latent(const Var& x,
           .k_rope = rope_(head_columns(both, 1, r, r + config_.qk_rope_head_dim), tokens, 1)};
 }
 
+Var MultiHeadLatentAttention::controlled(const Var& heads, const Segments& tokens, const Probe* probe) const {
+  return control_heads(heads, tokens, config_.n_heads, nullptr, probe ? probe->controls : nullptr,
+                       config_.site, config_.layer);
+}
+
 Var MultiHeadLatentAttention::operator()(Pass& pass, const Var& x, const Segments& tokens,
                                          const std::vector<RulePtr>& rules, Probe* probe) const {
   const int64_t nope = config_.qk_nope_head_dim, rope = config_.qk_rope_head_dim, d_v = config_.v_head_dim,
@@ -88,10 +94,10 @@ Var MultiHeadLatentAttention::operator()(Pass& pass, const Var& x, const Segment
   const RandomKey key = pass.next_key();
   if (const double p = pass.rate(config_.dropout); p > 0)
     o.dropout = {.key = key, .threshold = kernels::Dropout::threshold_of(p)};
-  return linear(attention(join_heads(q.nope, q.rope, n, rope),                             // eq. 16
-                          join_heads(head_columns(kv, n, 0, nope), kept.k_rope, n, rope),  // eq. 17
-                          head_columns(kv, n, nope, nope + d_v), tokens, tokens, o),
-                o_);
+  const Var heads = attention(join_heads(q.nope, q.rope, n, rope),                             // eq. 16
+                              join_heads(head_columns(kv, n, 0, nope), kept.k_rope, n, rope),  // eq. 17
+                              head_columns(kv, n, nope, nope + d_v), tokens, tokens, o);
+  return linear(controlled(heads, tokens, probe), o_);
 }
 
 void MultiHeadLatentAttention::remember(const Var& x, const Segments& tokens, LatentCache& cache) const {
@@ -124,7 +130,7 @@ Var MultiHeadLatentAttention::attend(const Var& x, const Segments& tokens, const
   for (int64_t h = 0; h < n; ++h)
     matmul(means.columns(h * r, (h + 1) * r), cache.w_uv[static_cast<size_t>(h)],
            heads.columns(h * d_v, (h + 1) * d_v));
-  return linear(Var(heads), o_);
+  return linear(controlled(Var(heads), tokens, probe), o_);
 }
 
 LatentCache MultiHeadLatentAttention::make_cache(DType dtype, int64_t n_sequences) const {

@@ -94,6 +94,7 @@ class MultiHeadLatentAttention {
     Var c, k_rope;  // [n, kv_lora_rank], [n, qk_rope_head_dim]
   };
   Latent latent(const Var& x, const Segments& tokens) const;
+  Var controlled(const Var& heads, const Segments& tokens, const Probe* probe) const;
   AttentionOptions options(const HeadSizes& heads, const std::vector<RulePtr>& rules, Probe* probe) const;
 
   LatentConfig config_;

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "qkv/attention/heads/head_columns.h"
+#include "qkv/attention/heads/head_controls.h"
 #include "qkv/attention/test_cases.h"
 #include "qkv/base/parallel.h"
 
@@ -64,6 +65,23 @@ TEST(LatentAttention, ParametersHaveTheNamesAndShapesOfTheCheckpoints) {
                                           {"attn.o_proj.weight", {12, 21}}}));
   EXPECT_EQ(shapes(Layer(config(0))).at("attn.q_proj.weight"), (Shape{27, 12}));
   EXPECT_FALSE(shapes(Layer(config(0))).contains("attn.q_a_proj.weight"));
+}
+
+TEST(LatentAttention, HeadsThatAreOffGiveNothingInBothForms) {
+  const NoGrad off;
+  const Layer layer(config());
+  const Segments rows({5});
+  const Tensor x = random_tensor({5, 12}, 1, DType::kF32);
+  HeadControls controls;
+  controls.layers.push_back({.site = "", .gates = head_gates("gates", 3), .noise = {}});
+  controls.layers[0].gates->value().fill(0);
+  Probe probe = probe_with(&controls);
+  Pass pass = Pass::running(DType::kF32);
+  const std::vector<double> zeros(60, 0);
+  EXPECT_EQ(layer.attention(pass, Var(x), rows, {causal()}, &probe).value().values(), zeros);
+  LatentCache cache = layer.attention.make_cache(DType::kF32, 1);
+  layer.attention.remember(Var(x), rows, cache);
+  EXPECT_EQ(layer.attention.attend(Var(x), rows, cache, {causal()}, &probe).value().values(), zeros);
 }
 
 // Section 2.1, literally, one number at a time; f: what happens to each number that is kept.
