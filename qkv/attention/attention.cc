@@ -4,6 +4,7 @@
 #include "qkv/attention/paths/problem.h"
 #include "qkv/base/checked.h"
 #include "qkv/base/parallel.h"
+#include "qkv/tensor/rows.h"
 
 namespace qkv {
 namespace {
@@ -60,13 +61,6 @@ void check_matrix(const char* what, const Tensor& x, int64_t rows, const char* r
   QKV_CHECK(x.size(1) == heads * d, kShape, "attention: {} has {} columns, needs {} heads x {} = {}", what,
             x.size(1), heads, d, heads * d);
 }
-
-// Rows may be strided, a row's elements must be adjacent.
-Tensor with_adjacent_columns(const Tensor& x) {
-  return x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
-}
-
-int64_t row_stride(const Tensor& x) { return x.size(0) <= 1 ? x.size(1) : x.stride(0); }
 
 // Vectors of distances, of `width` for each head or for all heads alike. `what`: "relative keys".
 template <class T>

@@ -5,6 +5,7 @@
 
 #include "qkv/base/parallel.h"
 #include "qkv/kernels/table.h"
+#include "qkv/tensor/rows.h"
 
 namespace qkv {
 namespace {
@@ -47,10 +48,6 @@ void sum_heads(const Part& from, const Tensor& to) {
       }
     });
   });
-}
-
-Tensor with_adjacent_columns(const Tensor& x) {
-  return x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
 }
 
 }  // namespace

@@ -13,25 +13,10 @@
 
 namespace qkv::recurrence {
 
+using paths::pack;
 using paths::right_operand;
 using paths::RightOperand;
 using paths::Scratch;
-
-/// x [k, n] of the accumulator's type as a right operand.
-template <class T>
-const void* pack_exact(const kernels::GemmKernels<T>& gemm, const accumulator_t<T>* x, int64_t k, int64_t n,
-                       int64_t row_stride, int64_t col_stride, Scratch& scratch) {
-  void* dst = scratch.take<std::byte>(gemm.packed_bytes(k, n));
-  gemm.pack_b({.k = k,
-               .n = n,
-               .src = x,
-               .row_stride = row_stride,
-               .col_stride = col_stride,
-               .dst = dst,
-               .n_begin = 0,
-               .n_end = n});
-  return dst;
-}
 
 /// Where a chunk's tokens meet, and by how much.
 template <class T>

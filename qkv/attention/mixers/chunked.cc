@@ -93,7 +93,7 @@ class Forward {
 
   const void* packed_state() const {
     if (p_.normalised) p_.kernels->rows.from_acc(p_.width, state_.z(), z_);
-    return pack_exact(p_.kernels->gemm, state_.s(), p_.width, p_.d_v(), p_.d_v(), 1, scratch_);
+    return pack(p_.kernels->gemm, state_.s(), p_.width, p_.d_v(), p_.d_v(), 1, scratch_);
   }
 
   // o = Q S and sum = Q z, both decayed from the chunk's beginning on.

@@ -99,10 +99,10 @@ class Backward {
   int64_t state_flops(int64_t rows) const { return 2 * rows * p_.width * p_.d_v(); }
 
   const void* packed(const State<T>& s) const {
-    return pack_exact(p_.kernels->gemm, s.s(), p_.width, p_.d_v(), p_.d_v(), 1, scratch_);
+    return pack(p_.kernels->gemm, s.s(), p_.width, p_.d_v(), p_.d_v(), 1, scratch_);
   }
   const void* packed_flipped(const State<T>& s) const {
-    return pack_exact(p_.kernels->gemm, s.s(), p_.d_v(), p_.width, 1, p_.d_v(), scratch_);
+    return pack(p_.kernels->gemm, s.s(), p_.d_v(), p_.width, 1, p_.d_v(), scratch_);
   }
   RightOperand<T> right(const T* x, int64_t rows, int64_t cols, int64_t ld) const {
     return right_operand(*p_.kernels, x, rows, cols, ld, scratch_);

@@ -4,6 +4,7 @@
 #include "qkv/attention/mixers/recurrence.h"
 #include "qkv/base/parallel.h"
 #include "qkv/tensor/matmul.h"
+#include "qkv/tensor/rows.h"
 
 namespace qkv {
 namespace {
@@ -55,12 +56,6 @@ void check(const Tensor& q, const Tensor& k, const Tensor& v, const Segments& qu
               "queries meet other keys)",
               b, queries.length(b), keys.length(b));
 }
-
-// Rows may be strided, a row's elements must be adjacent.
-Tensor with_adjacent_columns(const Tensor& x) {
-  return x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
-}
-int64_t row_stride(const Tensor& x) { return x.size(0) <= 1 ? x.size(1) : x.stride(0); }
 
 // One call: what its backward needs.
 struct Call {

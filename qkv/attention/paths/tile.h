@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "qkv/attention/paths/cached_rows.h"
 #include "qkv/attention/paths/problem.h"
@@ -48,14 +49,15 @@ void multiply_unpacked(const kernels::KernelsFor<T>& kernels, int64_t m, int64_t
                              .accumulate = accumulate});
 }
 
-template <class T>
-const void* pack(const kernels::GemmKernels<T>& gemm, const T* x, int64_t k, int64_t n, int64_t row_stride,
+/// x [k, n], of T or of its accumulator's type, as the right operand of products of T.
+template <class T, class X>
+const void* pack(const kernels::GemmKernels<T>& gemm, const X* x, int64_t k, int64_t n, int64_t row_stride,
                  int64_t col_stride, Scratch& scratch) {
   void* dst = scratch.take<std::byte>(gemm.packed_bytes(k, n));
   gemm.pack_b({.k = k,
                .n = n,
                .src = x,
-               .src_is_t = true,
+               .src_is_t = std::is_same_v<X, T>,
                .row_stride = row_stride,
                .col_stride = col_stride,
                .dst = dst,
