@@ -33,6 +33,8 @@ expect 2 "'abc' is not a whole number" train --pairs "$T" --max-steps abc
 expect 2 "did you mean scaled_dot" train --pairs "$T" --attention scaled_dto
 expect 2 "did you mean rope" train --pairs "$T" --positions roep
 expect 2 "write window:N" train --pairs "$T" --encoder-attention "rope + window"
+expect 2 "did you mean rope" "$qkv" bench attention --rule rop
+expect 2 "requires --rule" "$qkv" bench attention --window 5
 expect 2 "window in cross-attention" train --pairs "$T" --attention "dot + window:3"
 expect 2 "did you mean adamw" train --pairs "$T" --optimizer adanw
 expect 2 "weight_decay (0.1) is not for adam; it is for adamw" train --pairs "$T" --weight-decay 0.1

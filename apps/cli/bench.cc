@@ -7,6 +7,7 @@
 #include "apps/cli/bench_attention.h"
 #include "apps/cli/bench_timing.h"
 #include "apps/cli/bench_train.h"
+#include "qkv/attention/variant.h"
 #include "qkv/autograd/gradcheck.h"
 #include "qkv/tasks/translator.h"
 #include "qkv/tensor/matmul.h"
@@ -98,15 +99,32 @@ void add_bench_command(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 24));
   attention->add_flag("--causal", a.causal, "query i sees keys up to its own");
   attention->add_flag("--backward", a.backward, "forward and backward");
-  attention->add_option("--rule", a.rule, "alibi, t5, window, soft-cap or padding")
-      ->check(CLI::IsMember({"alibi", "t5", "window", "soft-cap", "padding"}));
+  CLI::Option* rule =
+      attention
+          ->add_option(
+              "--rule", a.rule,
+              "alibi, t5, window, soft-cap, padding, or any words of docs/variants.md, 'rope + sink' say")
+          ->type_name("NAME|WORDS")
+          ->check([](const std::string& text) -> std::string {
+            if (text == "padding" || text == "window" || text == "soft-cap") return "";
+            try {
+              check_variant(text, "words", {.n_heads = 4, .d_k = 64}, 256, false, false);
+            } catch (const Error& e) {
+              return e.what();
+            }
+            return "";
+          });
   attention->add_option("--window", a.window, "keys that --rule window shows")
+      ->needs(rule)
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 24));
   attention->add_flag("--probe", a.probe, "with the exact weights of 64 rows of one head");
-  attention->add_option("--mixer", a.mixer, "linear, performer, retention or gla in place of attention")
-      ->check(CLI::IsMember({"linear", "performer", "retention", "gla"}));
+  CLI::Option* mixer =
+      attention->add_option("--mixer", a.mixer, "linear, performer, retention or gla in place of attention")
+          ->check(CLI::IsMember({"linear", "performer", "retention", "gla"}))
+          ->excludes(rule);
   attention->add_option("--features", a.features, "of --mixer performer (default: d log d)")
+      ->needs(mixer)
       ->check(CLI::Range(1, 1 << 16));
   common(attention);
   attention->footer(

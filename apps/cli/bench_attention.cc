@@ -10,7 +10,8 @@
 #include <vector>
 
 #include "apps/cli/bench_timing.h"
-#include "qkv/attention/attention.h"
+#include "qkv/attention/scores.h"
+#include "qkv/attention/variant.h"
 #include "qkv/autograd/gradcheck.h"
 #include "qkv/base/parallel.h"
 
@@ -40,6 +41,14 @@ void sum_of(const Tensor& x) {
   (void)kept;
 }
 
+// The rule as words of attention/variant.h; padding, which no word says, is added by itself.
+std::string words_of(const BenchAttention& b) {
+  if (b.rule.empty() || b.rule == "padding") return "scaled_dot";
+  if (b.rule == "soft-cap") return "soft_cap:30";
+  if (b.rule == "window") return fmt::format("window:{}", b.window);
+  return b.rule;
+}
+
 }  // namespace
 
 AttentionShape attention_shape(const std::string& text) {
@@ -57,13 +66,20 @@ void bench_attention(const BenchAttention& b, DType dtype, bool json) {
   const int64_t q_len = b.q_len > 0 ? b.q_len : length, kv_heads = b.n_kv_heads > 0 ? b.n_kv_heads : heads;
   QKV_CHECK(q_len <= length, kValue, "bench attention: --q-len {} is more than the length {}", q_len, length);
   ParameterSet set(1);
-  AttentionOptions options{.heads = {.n_heads = heads, .n_kv_heads = kv_heads, .d_k = d}};
+  const HeadSizes sizes{.n_heads = heads, .n_kv_heads = kv_heads, .d_k = d};
+  const AttentionParts parts = make_variant(words_of(b), {.set = set,
+                                                          .prefix = "bench",
+                                                          .heads = sizes,
+                                                          .d_model = heads * d,
+                                                          .causal = b.causal || b.rule == "window"});
+  AttentionOptions options{.heads = sizes,
+                           .score = prepared(parts.score),
+                           .rules = parts.rules,
+                           .normalizer = parts.normalizer,
+                           .talking = parts.talking};
+  QKV_CHECK(!parts.head_scale, kUnsupported,
+            "bench attention: head_scale belongs to the layer around the op that is timed here");
   if (b.causal) options.rules.push_back(causal());
-  if (b.rule == "alibi") options.rules.push_back(alibi(heads));
-  if (b.rule == "t5")
-    options.rules.push_back(t5_bias(set, "t5", options.heads, {.bidirectional = !b.causal}));
-  if (b.rule == "window") options.rules.push_back(sliding_window(b.window));
-  if (b.rule == "soft-cap") options.rules.push_back(soft_cap(30));
   if (b.rule == "padding")
     options.rules.push_back(
         key_limit(std::vector<int64_t>(static_cast<size_t>(batch), length - length / 64)));
@@ -81,13 +97,21 @@ void bench_attention(const BenchAttention& b, DType dtype, bool json) {
   const Timing timing = timed([&] {
     Probe probe = some_rows(length);
     options.probe = b.probe ? &probe : nullptr;
+    const auto whole = [&] {
+      const Var q_prepared = parts.score->prepare_queries(q, sizes),
+                k_prepared = parts.score->prepare_keys(k, sizes);
+      if (!parts.positions) return attention(q_prepared, k_prepared, v, queries, keys, options);
+      parts.positions->add_to(options, q_prepared, length);
+      return attention(parts.positions->queries(q_prepared, queries), parts.positions->keys(k_prepared, keys),
+                       v, queries, keys, options);
+    };
     if (!b.backward) {
       const NoGrad off;
-      (void)attention(q, k, v, queries, keys, options);
+      (void)whole();
       return;
     }
     for (const Var* x : {&q, &k, &v}) x->set_grad({});
-    backward(attention(q, k, v, queries, keys, options), gradient);
+    backward(whole(), gradient);
   });
   const double flop = 4.0 * static_cast<double>(batch * heads * q_len) * static_cast<double>(length * d) *
                       (b.backward ? 3 : 1);

@@ -10,7 +10,7 @@ struct BenchAttention {
   std::string shape = "1x12x4096x64";  // batch x n_heads x length x d_k
   int64_t n_kv_heads = 0, q_len = 0;   // 0: n_heads; the length
   bool causal = false, backward = false, probe = false;
-  std::string rule;  // alibi, t5, window, soft-cap, padding or nothing
+  std::string rule;  // words of attention/variant.h, or padding, or nothing
   int64_t window = 512;
   std::string mixer;     // linear, performer, retention or gla instead of attention; or nothing
   int64_t features = 0;  // of the performer; 0: its own choice
