@@ -56,9 +56,10 @@ struct AttentionOptions {
 /// the scaled dot. The blocked path computes the same values without storing the scores: Dao et al.,
 /// "FlashAttention" (2022), arXiv:2205.14135; Rabe and Staats (2021), arXiv:2112.05682.
 ///
-///   q        [n_q_tokens,  n_heads * d_k]     f64 | f32 | bf16; rows may be strided (columns of a wider
-///   projection) k        [n_kv_tokens, n_kv_heads * d_k]  dtype of q v        [n_kv_tokens, n_kv_heads *
-///   d_v]  dtype of q returns  [n_q_tokens,  n_heads * d_v]     dtype of q
+///   q        [n_q_tokens,  n_heads * d_k]     f64 | f32 | bf16; rows may be strided
+///   k        [n_kv_tokens, n_kv_heads * d_k]  dtype of q
+///   v        [n_kv_tokens, n_kv_heads * d_v]  dtype of q
+///   returns  [n_q_tokens,  n_heads * d_v]     dtype of q
 ///
 /// Sequence b of `queries` attends to sequence b of `keys`: the same Segments for self-attention, the
 /// encoder's for cross-attention. Query row r of sequence b has absolute position queries.past(b) + r; key
@@ -75,8 +76,8 @@ struct AttentionOptions {
 /// more for each head that is worked on at once.
 ///
 /// Errors: kShape (ranks or named sizes disagree), kDtype (mixed dtypes or not one of activations), kValue
-/// (head counts that do not divide, a dropout that keeps nothing), kUnsupported (kBlocked with a normalizer
-/// that needs whole rows or with talking heads, kReference with talking heads).
+/// (head counts that do not divide, a dropout that keeps nothing), kUnsupported (kBlocked or kDecode with
+/// a normalizer that needs whole rows or with talking heads, kReference with talking heads).
 Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries, const Segments& keys,
               const AttentionOptions& options);
 
@@ -84,8 +85,8 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
 /// keys[b]. Several sequences may name the same memory (beams that share a source); neighbours that do are
 /// computed together where no rule tells them apart.
 ///
-///   q        [n_q_tokens, n_heads * d_k]   dtype (f64 | f32 | bf16), that of the spans' memory where it is
-///   plain; not yet prepared returns  [n_q_tokens, n_heads * d_v]
+///   q        [n_q_tokens, n_heads * d_k]  dtype (f64 | f32 | bf16), that of the spans' memory; not prepared
+///   returns  [n_q_tokens, n_heads * d_v]  dtype
 ///
 /// The same sums in the same order as attention(): prompt and token-by-token agree bit for bit, and so do
 /// pages and one block of memory. Stored numbers are read as T (bf16 for kInt8 in a bf16 model: rounded once

@@ -53,7 +53,7 @@ struct MultiHeadOptions {
   std::vector<RulePtr> rules;  // besides; the keys of bias_k and add_zero_attn have positions from kv_len on
   NormalizerPtr normalizer;
   AttentionPath path = AttentionPath::kAuto;
-  Probe* probe = nullptr;  // single rows of weights; need_weights uses one of its own
+  Probe* probe = nullptr;  // single rows of weights (its controls are for layers); need_weights uses its own
 };
 
 struct MultiHeadResult {

@@ -12,8 +12,9 @@ namespace qkv {
 
 struct HeadControls;
 
-/// The weights of one query of one head: attn_weights[j] is key j's, before dropout; they add up to 1, or are
-/// all 0 if the query sees no key.
+/// The weights of one query of one head: attn_weights[j] is key j's, before dropout. Normalizers whose keys
+/// compete make them add up to 1 (with a sink, to less), or all 0 if the query sees no key; a sigmoid's add
+/// up to what they do.
 struct AttentionRow {
   std::string site;
   int64_t layer = 0, head = 0, sequence = 0;
@@ -30,8 +31,8 @@ struct AttentionRow {
 struct Probe {
   std::vector<std::string> sites;  // "encoder", "decoder", "cross"
   std::vector<int64_t> layers, heads, sequences, positions;
-  /// Keep only so many keys of a row, the heaviest (of equal ones the first): for long inputs. 0: all. A row
-  /// then takes O(top_k) memory; while it is made, up to 64 rows take their kv_len numbers.
+  /// Keep only so many keys of a row, the heaviest (of equal ones the first): for long inputs. 0 or less:
+  /// all. A row then takes O(top_k) memory; while it is made, up to 64 rows take their kv_len numbers.
   int64_t top_k = 0;
 
   /// Heads to switch, weaken or disturb on the way (heads/head_controls.h), or null. For these alone, name a
