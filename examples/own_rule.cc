@@ -9,12 +9,11 @@
 
 using namespace qkv;
 
-// s' = s * gain_h: a sharpness for each head, learnt.
+// s' = s * gain_h: a sharpness for each head, learnt; never 0, since s = s' / gain.
 class HeadGain : public EditFor<HeadGain> {
  public:
   explicit HeadGain(ParameterPtr gain) : gain_(std::move(gain)) {}
   bool passes_gradients() const override { return false; }
-  bool backward_reads_scores() const override { return true; }  // s = s' / gain, so never 0
   ParameterPtr parameter() const override { return gain_; }
   template <class A>
   void edit(const ScoreTile<A>& t) const noexcept {

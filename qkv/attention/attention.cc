@@ -2,6 +2,7 @@
 
 #include "qkv/attention/paths/cached_rows.h"
 #include "qkv/attention/paths/problem.h"
+#include "qkv/attention/paths/shared_sums.h"
 #include "qkv/base/checked.h"
 #include "qkv/base/parallel.h"
 #include "qkv/tensor/rows.h"
@@ -10,7 +11,9 @@ namespace qkv {
 namespace {
 
 using paths::Problem;
+using paths::RowsGradient;
 using paths::Sequence;
+using paths::SharedSums;
 
 const kernels::Table& table_of(const AttentionOptions& options) {
   return options.kernels ? *options.kernels : kernels::table();
@@ -34,8 +37,10 @@ void check_heads(const AttentionOptions& options) {
             "attention: {} needs whole rows of scores, and the {} path goes tile by tile: take kAuto, kRows "
             "or kReference",
             normalizer.name(), options.path == AttentionPath::kDecode ? "decode" : "blocked");
-  QKV_CHECK(!options.talking || options.path == AttentionPath::kAuto || options.path == AttentionPath::kRows,
-            kUnsupported, "attention: talking heads need the rows of all heads at once: take kAuto or kRows");
+  QKV_CHECK(!tiles || !options.talking, kUnsupported,
+            "attention: talking heads need the rows of all heads at once, and the {} path goes tile by tile: "
+            "take kAuto, kRows or kReference",
+            options.path == AttentionPath::kDecode ? "decode" : "blocked");
 }
 
 // Numbers that each head has of its own, [n_heads, size].
@@ -219,27 +224,6 @@ bool probed(const AttentionOptions& options) {
   return options.probe != nullptr && options.probe->wants(options.site, options.layer);
 }
 
-// The gradient of vectors of distances: sums over sequences, and over heads where these share the vectors, in
-// order.
-template <class T>
-Tensor rows_gradient(const Problem<T>& p, const paths::Relative<T>& relative, int64_t width,
-                     const paths::HeadSums<accumulator_t<T>>& partial, accumulator_t<T> factor,
-                     const Shape& shape) {
-  using A = accumulator_t<T>;
-  std::vector<A> sums(static_cast<size_t>(shape.numel()));
-  for (size_t s = 0; s < p.sequences.size(); ++s)
-    for (int64_t h = 0; h < p.heads.n_heads; ++h) {
-      const A* one = partial.of(static_cast<int64_t>(s), h);
-      for (int64_t m = 0; m < relative.n_rows; ++m)
-        for (int64_t d = 0; d < width; ++d)
-          sums[static_cast<size_t>(m * relative.row_stride + h * relative.head_stride + d)] +=
-              factor * one[m * width + d];
-    }
-  const Tensor gradient = Tensor::empty(shape, dtype_of<T>::value);
-  for (size_t i = 0; i < sums.size(); ++i) gradient.data<T>()[i] = T(sums[i]);
-  return gradient;
-}
-
 // One call on the tape: what its backward needs.
 struct Call {
   Var q, k, v;  // q and k prepared
@@ -268,24 +252,15 @@ struct Call {
   template <class T>
   void backward(const Tensor& dout) const {
     using A = accumulator_t<T>;
-    const Problem<T> p = problem<T>();
+    Problem<T> p = problem<T>();
+    const int64_t n_heads = p.heads.n_heads;
     const bool uniform = pairing.kind == Pairing::Kind::kUniform;
     const auto like = [](const Var& x) { return Tensor::empty(x.value().shape(), x.dtype()); };
     const Tensor dq = uniform ? Tensor() : like(q), dk = uniform ? Tensor() : like(k), dv = like(v);
-    std::vector<Tensor> owners;
-    const auto sums_for = [&](const ParameterPtr& parameter) -> paths::HeadSums<A> {
-      if (!parameter) return {};
-      const int64_t size = parameter->value().size(1);
-      owners.push_back(Tensor::zeros({queries.size(), p.heads.n_heads, size}, parameter->value().dtype()));
-      return {.sums = owners.back().template data<A>(), .n_heads = p.heads.n_heads, .size = size};
-    };
-    const std::optional<RelativeKeys>& relative = options.relative_keys;
-    const Tensor d_relative_q = relative && relative->queries.defined() ? like(relative->queries) : Tensor();
-    const auto sums_of_rows = [&](int64_t n_rows, int64_t width) -> paths::HeadSums<A> {
-      if (n_rows == 0) return {};
-      owners.push_back(Tensor::zeros({queries.size(), p.heads.n_heads, n_rows * width}, dtype_of<A>::value));
-      return {.sums = owners.back().template data<A>(), .n_heads = p.heads.n_heads, .size = n_rows * width};
-    };
+    const std::optional<RelativeKeys>& keys_rows = options.relative_keys;
+    const std::optional<RelativeValues>& values_rows = options.relative_values;
+    const Tensor d_relative_q =
+        keys_rows && keys_rows->queries.defined() ? like(keys_rows->queries) : Tensor();
     const Tensor packed_dout = dout.contiguous();
     paths::Gradients<T> g{.out = out.data<T>(),
                           .dout = packed_dout.data<T>(),
@@ -294,42 +269,47 @@ struct Call {
                           .dk = uniform ? nullptr : dk.data<T>(),
                           .dv = dv.data<T>(),
                           .d_relative_q = d_relative_q.defined() ? d_relative_q.data<T>() : nullptr,
-                          .d_relative_keys = sums_of_rows(p.relative_keys.n_rows, p.width),
-                          .d_relative_values = sums_of_rows(p.relative_values.n_rows, p.d_v()),
-                          .d_tanh_v = sums_for(pairing.v),
-                          .d_normalizer = sums_for(p.normalizer->parameter()),
-                          .d_mix_scores = sums_for(options.talking.scores),
-                          .d_mix_weights = sums_for(options.talking.weights),
-                          .d_edits = {}};
-    for (const Edit* edit : p.edits) g.d_edits.push_back(sums_for(edit->parameter()));
+                          .d_edits = std::vector<paths::HeadSums<A>>(p.edits.size())};
+
+    SharedSums<A> shared;
+    const auto want = [&](paths::HeadSums<A>& numbers, const ParameterPtr& parameter) {
+      if (!parameter) return;
+      const int64_t size = parameter->value().size(1);
+      shared.want(numbers, n_heads, size, [&parameter = *parameter, n = n_heads * size](const A* one) {
+        if (!parameter.trainable()) return;
+        A* sum = parameter.grad().template data<A>();
+        for (int64_t i = 0; i < n; ++i) sum[i] += one[i];
+      });
+    };
+    want(g.d_tanh_v, pairing.v);
+    want(g.d_normalizer, p.normalizer->parameter());
+    want(g.d_mix_scores, options.talking.scores);
+    want(g.d_mix_weights, options.talking.weights);
+    for (size_t e = 0; e < p.edits.size(); ++e) want(g.d_edits[e], p.edits[e]->parameter());
+    std::optional<RowsGradient<T>> d_keys_rows, d_values_rows;
+    const auto want_rows = [&](paths::HeadSums<A>& numbers, std::optional<RowsGradient<T>>& sum,
+                               const Var& rows, const paths::Relative<T>& relative, int64_t width, A factor) {
+      if (!rows.requires_grad()) return;
+      sum.emplace(RowsGradient<T>{relative, width, n_heads, factor, rows.value().shape()});
+      shared.want(numbers, n_heads, relative.n_rows * width, [&sum](const A* one) { sum->add(one); });
+    };
+    if (keys_rows)
+      want_rows(g.d_relative_keys, d_keys_rows, keys_rows->rows, p.relative_keys, p.width, p.scale);
+    if (values_rows)
+      want_rows(g.d_relative_values, d_values_rows, values_rows->rows, p.relative_values, p.d_v(),
+                p.dropout_scale());
+
     for (const Edit* edit : p.edits) edit->begin_backward();
-    run_backward(p, g, options.path);
+    shared.gather(p, [&] { run_backward(p, g, options.path); });
+    for (const Edit* edit : p.edits) edit->end_backward();
     if (!uniform) {
       q.add_grad(dq);
       k.add_grad(dk);
     }
     v.add_grad(dv);
-    if (relative) {
-      if (d_relative_q.defined()) relative->queries.add_grad(d_relative_q);
-      relative->rows.add_grad(rows_gradient(p, p.relative_keys, p.width, g.d_relative_keys, p.scale,
-                                            relative->rows.value().shape()));
-    }
-    if (const auto& values = options.relative_values)
-      values->rows.add_grad(rows_gradient(p, p.relative_values, p.d_v(), g.d_relative_values,
-                                          p.dropout_scale(), values->rows.value().shape()));
-    for (const Edit* edit : p.edits) edit->end_backward();
-    const auto add = [&](const ParameterPtr& parameter, const paths::HeadSums<A>& partial) {
-      if (!parameter || !parameter->trainable()) return;
-      A* sum = parameter->grad().template data<A>();
-      const int64_t n = partial.n_heads * partial.size;
-      for (int64_t b = 0; b < queries.size(); ++b)
-        for (int64_t i = 0; i < n; ++i) sum[i] += partial.sums[b * n + i];
-    };
-    add(pairing.v, g.d_tanh_v);
-    add(p.normalizer->parameter(), g.d_normalizer);
-    add(options.talking.scores, g.d_mix_scores);
-    add(options.talking.weights, g.d_mix_weights);
-    for (size_t e = 0; e < p.edits.size(); ++e) add(p.edits[e]->parameter(), g.d_edits[e]);
+    if (d_relative_q.defined()) keys_rows->queries.add_grad(d_relative_q);
+    if (d_keys_rows) keys_rows->rows.add_grad(d_keys_rows->rounded());
+    if (d_values_rows) values_rows->rows.add_grad(d_values_rows->rounded());
   }
 };
 
@@ -455,12 +435,10 @@ Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<cons
                              .kv_begin = 0,
                              .cached = span.plain() ? nullptr : &span});
     }
-    // These two read keys row by row, and get them as T, in one block.
-    const AttentionPath path = path_of(p, options.path);
+    // The reference reads keys row by row, and gets them as T, in one block.
     std::vector<Tensor> read;
     for (Sequence<T>& s : p.sequences)
-      if (s.cached && (path == AttentionPath::kReference || path == AttentionPath::kRows))
-        read.push_back(paths::read_cached(p, s));
+      if (s.cached && options.path == AttentionPath::kReference) read.push_back(paths::read_cached(p, s));
     const Tensor lse = asked ? Tensor::empty({heads.n_heads, q.size(0)}, accumulator_dtype(dtype)) : Tensor();
     A* lse_data = asked ? lse.data<A>() : nullptr;
     run_forward(p, {.out = out.data<T>(), .lse = lse_data}, options.path);

@@ -77,7 +77,7 @@ struct AttentionOptions {
 ///
 /// Errors: kShape (ranks or named sizes disagree), kDtype (mixed dtypes or not one of activations), kValue
 /// (head counts that do not divide, a dropout that keeps nothing), kUnsupported (kBlocked or kDecode with
-/// a normalizer that needs whole rows or with talking heads, kReference with talking heads).
+/// a normalizer that needs whole rows or with talking heads).
 Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries, const Segments& keys,
               const AttentionOptions& options);
 

@@ -36,6 +36,7 @@ class Plain {
       rows_ = matrix(options.relative_keys->rows);
       own_ = options.relative_keys->queries.defined() ? matrix(options.relative_keys->queries) : q_;
     }
+    if (options.relative_values) value_rows_ = matrix(options.relative_values->rows);
     for (int64_t b = 0; b < d_.given.queries.size(); ++b)
       for (int64_t h = 0; h < heads_.n_heads; ++h) head(b, h);
 
@@ -87,6 +88,13 @@ class Plain {
     const auto relative_row = [&](int64_t i, int64_t j) {
       return std::clamp<int64_t>(options_.relative_keys->zero + j - (past + i), 0, rows_.rows - 1);
     };
+    const auto value = [&](int64_t i, int64_t j, int64_t c) {
+      const float v = v_.at(k0 + j, g * d_v + c);
+      if (!options_.relative_values) return v;
+      const int64_t row =
+          std::clamp<int64_t>(options_.relative_values->zero + j - (past + i), 0, value_rows_.rows - 1);
+      return v + value_rows_.at(row, (value_rows_.columns == d_v ? 0 : h * d_v) + c);
+    };
     std::vector<float> w(static_cast<size_t>(n * m)), ds(w);
     for (int64_t i = 0; i < n; ++i)
       for (int64_t j = 0; j < m; ++j) {
@@ -117,8 +125,8 @@ class Plain {
       for (int64_t c = 0; c < d_v; ++c)
         for (int64_t j = 0; j < m; ++j) {
           const float p = rounded(w[i * m + j]), dout = dout_.at(q0 + i, h * d_v + c);
-          out_.at(q0 + i, h * d_v + c) += p * v_.at(k0 + j, g * d_v + c);
-          ds[i * m + j] += dout * v_.at(k0 + j, g * d_v + c);
+          out_.at(q0 + i, h * d_v + c) += p * value(i, j, c);
+          ds[i * m + j] += dout * value(i, j, c);
           v_.grad(k0 + j, g * d_v + c) += p * dout;
         }
       normalizer.backward(h, m, w.data() + i * m, ds.data() + i * m, &unused);
@@ -175,7 +183,7 @@ class Plain {
   const HeadSizes heads_ = d_.options.heads;
   AttentionOptions options_;
   Pairing pairing_;
-  Matrix q_, k_, v_, dout_, out_, rows_, own_;
+  Matrix q_, k_, v_, dout_, out_, rows_, own_, value_rows_;
 };
 
 // The same numbers in float64.
@@ -191,6 +199,7 @@ Drawn in_f64(const Drawn& d) {
   for (Tensor Inputs::*x : {&Inputs::q, &Inputs::k, &Inputs::v})
     exact.given.*x = (d.given.*x).to(DType::kF64);
   exact.relative_rows = d.relative_rows.to(DType::kF64);
+  exact.relative_value_rows = d.relative_value_rows.to(DType::kF64);
   return exact;
 }
 

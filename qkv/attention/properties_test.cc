@@ -2,10 +2,7 @@
 // and family: on random problems (random_case.h). A failing one is made smaller and printed; its seed repeats
 // it.
 
-#include <fmt/ranges.h>
-
-#include "qkv/attention/kv_cache.h"
-#include "qkv/attention/random_case.h"
+#include "qkv/attention/random_case_checks.h"
 #include "qkv/base/parallel.h"
 
 namespace qkv {
@@ -91,7 +88,9 @@ TEST(Any, BitsDoNotDependOnTheNumberOfThreads) {
 }
 
 // The reference's weights are its result where the value of key j is the j-th unit vector.
-std::string probe_is_wrong(const Case& c) {
+std::string probe_is_wrong(const Case& drawn) {
+  Case c = drawn;
+  c.relative_values = 0;
   Drawn d = make(c);
   Probe probe;
   (void)run(d, AttentionPath::kBlocked, &probe);
@@ -123,7 +122,7 @@ std::string probe_is_wrong(const Case& c) {
     }
     // Shares of 1, unless the row sees nothing; a sink has the rest, and a sigmoid's weights do not share.
     const std::string_view name = normalizer_of(d.options).name();
-    const bool shares = name != "sigmoid" && name != "softmax_with_sink";
+    const bool shares = name != "sigmoid" && name != "softmax_with_sink" && !c.talking;
     if (shares && !(std::abs(sum - 1) <= 1e-5 || (sum == 0 && of_reference == 0)))
       return fmt::format("the weights of row {}, head {} add up to {}", at, r.head, sum);
   }
@@ -193,60 +192,6 @@ TEST(Any, QueryAndItsGradientChangeNoBitOfOthersEvenAsNan) {
   expect_holds([](const Case& c) { return spreads(c, true); }, 5000, 250);
 }
 
-// How far a row of a prompt may lie from the same row decoded token by token, relative to the largest number.
-// Bit for bit: the same kernels in the same order.
-constexpr double kPromptAgainstSteps = 0;
-
-std::string differs_token_by_token(const Case& drawn) {
-  Case c = drawn;
-  c.drops = false;
-  for (Case::Lengths& n : c.lengths) n.kv = n.q, n.past = 0;
-  if (c.relative == 3) c.relative = 2;  // queries of their own would be cut as q is; said once is enough
-  Drawn d = make(c);
-  d.options.rules.push_back(causal());
-  if (c.normalizer >= kBlockwiseNormalizers) d.options.path = AttentionPath::kReference;
-  const Tensor prompt = result(run(d, AttentionPath::kBlocked), "out");
-  const double largest = max_difference(prompt, Tensor::zeros(prompt.shape(), c.dtype));
-
-  const NoGrad off;
-  const Score& score = score_of(d.options);
-  KvCache cache(d.given.keys.size(), score.pairing(c.heads).width * c.heads.n_kv_heads,
-                c.heads.d_v * c.heads.n_kv_heads, c.dtype);
-  CaseRandom r(c.seed, 4);
-  std::vector<int64_t> at(c.lengths.size());
-  for (bool left = true; left;) {
-    left = false;
-    // Each sequence goes on by none, one or a few tokens.
-    std::vector<int64_t> step;
-    for (size_t b = 0; b < at.size(); ++b) {
-      const int64_t rest = d.given.queries.length(static_cast<int64_t>(b)) - at[b];
-      step.push_back(std::min(rest, r.chance(0.8) ? 1 : r.from(0, 4)));
-      left = left || rest > step.back();
-    }
-    const Segments rows(step, at);
-    const auto tokens = [&](const Tensor& x) {
-      const Tensor some = Tensor::empty({rows.n_tokens(), x.size(1)}, x.dtype());
-      for (int64_t b = 0; b < rows.size(); ++b) {
-        const int64_t from = d.given.queries.begin(b) + at[b];
-        some.rows(rows.begin(b), rows.begin(b) + rows.length(b))
-            .copy_from(x.rows(from, from + rows.length(b)));
-      }
-      return some;
-    };
-    std::vector<Var> leaves;
-    for (const Tensor& x : leaf_values(d, d.given)) leaves.emplace_back(x);
-    leaves[0] = Var(tokens(d.given.q));
-    const auto [q, options] = on_tape(d, leaves, AttentionPath::kBlocked);
-    cache.append(rows, score.prepare_keys(Var(tokens(d.given.k)), c.heads).value(), tokens(d.given.v));
-    const Tensor out = attention_cached(q.value(), rows, cache.spans(), c.dtype, options),
-                 want = tokens(prompt);
-    if (!(max_difference(out, want) <= kPromptAgainstSteps * largest))
-      return fmt::format("a step of {} tokens from {} differs from the prompt by {}", fmt::join(step, ", "),
-                         fmt::join(at, ", "), max_difference(out, want));
-    for (size_t b = 0; b < at.size(); ++b) at[b] += step[b];
-  }
-  return "";
-}
 TEST(Any, PromptAndTokenByTokenAgree) {
   expect_holds(differs_token_by_token, 6000, 100, {.near_tiles = 0.1, .two_tiles = true});
 }
@@ -277,7 +222,13 @@ TEST_P(Gradients, MatchFiniteDifferences) {
     ASSERT_EQ(why, "") << small.str() << "\ndrawn: " << c.str();
   }
 }
-INSTANTIATE_TEST_SUITE_P(Any, Gradients, testing::ValuesIn(variants(kFirstEdit)),
+std::vector<Variant> trained_variants() {
+  std::vector<Variant> all = variants(kFirstEdit);
+  for (int i = 1; i < static_cast<int>(std::size(kTalking)); ++i)
+    all.push_back({std::string("talking ") + kTalking[i], [i](Case& c) { c.talking = i; }});
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(Any, Gradients, testing::ValuesIn(trained_variants()),
                          [](const auto& x) { return x.param.test_name(); });
 
 }  // namespace

@@ -29,6 +29,8 @@ struct Case {
   std::vector<Lengths> lengths;
   size_t score = 0;             // in score_names()
   int relative = 0;             // kRelative
+  int relative_values = 0;      // kRelativeValues
+  int talking = 0;              // kTalking
   int normalizer = 0;           // kNormalizers
   std::vector<RuleKind> rules;  // kRules
   bool drops = false, strided = false;
@@ -38,9 +40,10 @@ struct Case {
 
 inline constexpr const char* kRelative[] = {"none",        "shared", "by head",
                                             "own queries", "Shaw",   "Transformer-XL"};
+inline constexpr const char* kRelativeValues[] = {"none", "shared", "by head", "Shaw"};
+inline constexpr const char* kTalking[] = {"alone", "scores", "weights", "scores and weights"};
 inline constexpr const char* kNormalizers[] = {"softmax", "softmax with sink", "sigmoid", "sparsemax",
                                                "entmax15"};
-inline constexpr int kBlockwiseNormalizers = 3;
 // Masks that any_of can hold, any_of, and edits.
 inline constexpr const char* kRules[] = {"causal",
                                          "window",
@@ -71,7 +74,8 @@ inline std::string Case::str() const {
   std::string s = fmt::format("seed {}, {}, {} (family {}), {} heads of {} x {}, d_v {}, {}", seed,
                               name(dtype), name(tables()[family]->isa), family, heads.n_kv_heads,
                               heads.group(), heads.d_k, heads.d_v, score_names()[score]);
-  s += fmt::format(", relative keys: {}, {}{}{}; lengths", kRelative[relative], kNormalizers[normalizer],
+  s += fmt::format(", relative keys: {}, values: {}, talking: {}, {}{}{}; lengths", kRelative[relative],
+                   kRelativeValues[relative_values], kTalking[talking], kNormalizers[normalizer],
                    drops ? ", dropout" : "", strided ? ", strided" : "");
   for (const Lengths& n : lengths) s += fmt::format(" {}x{}+{}", n.q, n.kv, n.past);
   s += "; rules";
@@ -125,6 +129,8 @@ inline Case draw_case(uint64_t seed, const CaseSizes& sizes) {
   const std::string_view score = score_names()[c.score];
   const bool dots = score != "uniform" && score != "additive" && score != "mlp";
   if (dots && r.chance(0.3)) c.relative = static_cast<int>(r.from(1, std::size(kRelative) - 1));
+  if (r.chance(0.15)) c.relative_values = static_cast<int>(r.from(1, std::size(kRelativeValues) - 1));
+  if (r.chance(0.1)) c.talking = static_cast<int>(r.from(1, std::size(kTalking) - 1));
   if (r.chance(0.5)) c.normalizer = static_cast<int>(r.below(std::size(kNormalizers)));
   for (int64_t n = r.below(5); n > 1; --n)
     c.rules.push_back({.kind = static_cast<int>(r.below(std::size(kRules))), .seed = r.seed()});
@@ -144,10 +150,11 @@ struct Drawn {
   std::unique_ptr<ParameterSet> set;
   Given given;
   AttentionOptions options;  // but for relative keys, which are made anew on each tape
-  Tensor relative_rows;
-  int64_t relative_zero = 0;
+  Tensor relative_rows, relative_value_rows;
+  int64_t relative_zero = 0;  // of both
   int64_t max_q = 0, max_kv = 0;
   std::optional<ShawRelativeKeys> shaw;
+  std::optional<ShawRelativeValues> shaw_values;
   std::optional<TransformerXlPositions> xl;
   struct TrainedBias {  // a rule that reads a tensor from the tape
     size_t rule;
@@ -299,6 +306,8 @@ inline Drawn make(const Case& c) {
   d.relative_zero = r.below(n_rows);
   d.relative_rows =
       random_tensor({n_rows, (c.relative == 1 ? 1 : heads.n_heads) * heads.d_k}, 16 * c.seed + 5, c.dtype);
+  d.relative_value_rows = random_tensor({n_rows, (c.relative_values == 1 ? 1 : heads.n_heads) * heads.d_v},
+                                        16 * c.seed + 7, c.dtype);
   d.options.heads = heads;
   d.options.kernels = tables()[c.family];
   d.options.score = make_score(score_names()[c.score], *d.set, "score", heads);
@@ -310,6 +319,10 @@ inline Drawn make(const Case& c) {
   for (size_t i = 0; i < c.rules.size(); ++i) d.options.rules.push_back(detail::rule_of(c.rules[i], i, d));
   if (c.relative == 4) d.shaw.emplace(*d.set, "shaw", heads, 5);
   if (c.relative == 5) d.xl.emplace(*d.set, "xl", heads, 6);
+  if (c.relative_values == 3) d.shaw_values.emplace(*d.set, "shaw_values", heads, 4);
+  if (c.talking) d.options.talking = talking_heads(*d.set, "talk", heads);
+  if (c.talking == 1) d.options.talking.weights = nullptr;
+  if (c.talking == 2) d.options.talking.scores = nullptr;
   // Parameters that start from 0 would hide what is done with them.
   uint64_t stream = 0;
   for (const ParameterPtr& p : d.set->all()) {
@@ -317,15 +330,21 @@ inline Drawn make(const Case& c) {
     if (++stream; std::all_of(x.begin(), x.end(), [](double one) { return one == 0; }))
       p->set_value(random_tensor(p->value().shape(), 64 * c.seed + stream, p->value().dtype(), 0.5));
   }
+  for (const ParameterPtr& p : {d.options.talking.scores, d.options.talking.weights})  // these from identity
+    if (p) p->set_value(random_tensor(p->value().shape(), 64 * c.seed + ++stream, p->value().dtype(), 0.5));
   return d;
 }
 
-/// The problem on a tape. leaves: q, k, v, then the relative rows, the queries they meet, and the tensors of
-/// biases, where there are such; names() says which.
+/// The problem on a tape. leaves: q, k, v, then the relative rows of keys, the queries they meet, the
+/// relative rows of values, and the tensors of biases, where there are such; names() says which.
+inline bool leaf_of_relative_values(const Drawn& d) {
+  return d.c.relative_values == 1 || d.c.relative_values == 2;
+}
 inline std::vector<std::string> names(const Drawn& d) {
   std::vector<std::string> all{"dq", "dk", "dv"};
   if (d.c.relative >= 1 && d.c.relative <= 3) all.push_back("relative rows");
   if (d.c.relative == 3) all.push_back("relative queries");
+  if (leaf_of_relative_values(d)) all.push_back("relative value rows");
   for (size_t i = 0; i < d.biases.size(); ++i) all.push_back(fmt::format("bias tensor {}", i));
   return all;
 }
@@ -333,6 +352,7 @@ inline std::vector<Tensor> leaf_values(const Drawn& d, const Given& given) {
   std::vector<Tensor> all{given.q, given.k, given.v};
   if (d.c.relative >= 1 && d.c.relative <= 3) all.push_back(d.relative_rows);
   if (d.c.relative == 3) all.push_back(given.relative_queries);
+  if (leaf_of_relative_values(d)) all.push_back(d.relative_value_rows);
   for (const auto& bias : d.biases) all.push_back(bias.values);
   return all;
 }
@@ -340,7 +360,8 @@ inline std::vector<Tensor> leaf_values(const Drawn& d, const Given& given) {
 inline std::pair<Var, AttentionOptions> on_tape(const Drawn& d, const std::vector<Var>& leaves,
                                                 AttentionPath path) {
   AttentionOptions options = d.options;
-  options.path = d.c.normalizer >= kBlockwiseNormalizers ? AttentionPath::kAuto : path;
+  const bool rows = d.c.talking || normalizer_of(options).blockwise() == Normalizer::Blockwise::kNone;
+  options.path = rows && path == AttentionPath::kBlocked ? AttentionPath::kRows : path;
   Var q = leaves[0];
   if (d.c.relative >= 1 && d.c.relative <= 3)
     options.relative_keys = RelativeKeys{
@@ -350,6 +371,10 @@ inline std::pair<Var, AttentionOptions> on_tape(const Drawn& d, const std::vecto
     options.relative_keys = (*d.xl)(q, d.max_kv);
     q = d.xl->content_queries(q);
   }
+  if (leaf_of_relative_values(d))
+    options.relative_values =
+        RelativeValues{.rows = leaves[leaves.size() - d.biases.size() - 1], .zero = d.relative_zero};
+  if (d.c.relative_values == 3) options.relative_values = (*d.shaw_values)(d.c.dtype);
   for (size_t i = 0; i < d.biases.size(); ++i)
     options.rules[d.biases[i].rule] = d.biases[i].make(leaves[leaves.size() - d.biases.size() + i]);
   return {q, options};
@@ -397,6 +422,8 @@ inline std::pair<Case, std::string> shrink(Case c, const std::function<std::stri
     if (c.drops) offer([](Case& x) { x.drops = false; });
     if (c.strided) offer([](Case& x) { x.strided = false; });
     if (c.relative) offer([](Case& x) { x.relative = 0; });
+    if (c.relative_values) offer([](Case& x) { x.relative_values = 0; });
+    if (c.talking) offer([](Case& x) { x.talking = 0; });
     if (c.normalizer) offer([](Case& x) { x.normalizer = 0; });
     if (c.score) offer([](Case& x) { x.score = 0; });
     if (c.heads.n_kv_heads > 1)
@@ -420,60 +447,6 @@ inline std::pair<Case, std::string> shrink(Case c, const std::function<std::stri
   return {c, why};
 }
 
-/// The largest 1 / (root mean square) of d neighbouring columns: by so much a norm may enlarge an error.
-inline double largest_gain(const Tensor& x, int64_t d) {
-  double gain = 1;
-  const std::vector<double> values = x.values();
-  for (size_t i = 0; i < values.size(); i += static_cast<size_t>(d)) {
-    double squares = 0;
-    for (size_t j = i; j < i + static_cast<size_t>(d); ++j) squares += values[j] * values[j];
-    gain = std::max(gain, std::sqrt(static_cast<double>(d) / squares));
-  }
-  return gain;
-}
-
-/// How far the blocked path may lie from the reference, relative to 1 + the largest number of a tensor. To
-/// find what is wrong, not how exact it is (error_test.cc does that): several times what correct cases
-/// showed. The gradients of keys, values, rules, scores and sinks are sums over rows and heads, of their
-/// errors too; that of a slope weighs them by distance.
-inline double tolerance(const Drawn& d, std::string_view tensor) {
-  const double base = d.c.dtype == DType::kF64 ? 1e-12 : d.c.dtype == DType::kF32 ? 1e-5 : 0.1;
-  const bool norms = score_names()[d.c.score] == "cosine" || score_names()[d.c.score] == "qk_norm";
-  double sums = 1, gain = 1;
-  if (norms && (tensor == "dq" || tensor == "xl.u")) {
-    const Tensor q = d.xl ? d.xl->content_queries(Var(d.given.q)).value() : d.given.q;
-    gain = largest_gain(q, d.c.heads.d_k);
-  }
-  if (norms && tensor == "dk") gain = largest_gain(d.given.k, d.c.heads.d_k);
-  if (tensor != "out" && tensor != "dq")
-    sums = std::sqrt(static_cast<double>(1 + d.given.queries.n_tokens() * d.c.heads.n_heads));
-  if (tensor.ends_with("slopes")) sums *= std::max(1.0, static_cast<double>(std::max(d.max_q, d.max_kv)) / 8);
-  return base * gain * sums;
-}
-
-/// "" or where a and b differ by more than that. What is not finite has to be so in both.
-inline std::string difference(const Drawn& d, const Results& a, const Results& b) {
-  for (size_t t = 0; t < a.size(); ++t) {
-    const std::vector<double> x = a[t].second.values(), y = b[t].second.values();
-    double largest = 1;
-    for (double one : y)
-      if (std::isfinite(one)) largest = std::max(largest, std::abs(one));
-    const double bound = tolerance(d, a[t].first) * largest;
-    for (size_t i = 0; i < x.size(); ++i) {
-      if (!std::isfinite(x[i]) && !std::isfinite(y[i])) continue;
-      if (!(std::abs(x[i] - y[i]) <= bound))
-        return fmt::format("{} {}: element {} is {}, in the reference {}", a[t].first,
-                           a[t].second.shape().str(), i, x[i], y[i]);
-    }
-  }
-  return "";
-}
-
-inline std::string blocked_differs_from_reference(const Case& c) {
-  const Drawn d = make(c);
-  return difference(d, run(d, AttentionPath::kBlocked), run(d, AttentionPath::kReference));
-}
-
 /// One word of the sentence, forced into cases: every score, kind of relative keys, normalizer and rule.
 struct Variant {
   std::string name;
@@ -494,6 +467,9 @@ inline std::vector<Variant> variants(int first_rule = 0) {
   for (int i = 1; i < static_cast<int>(std::size(kRelative)); ++i)
     all.push_back(
         {std::string("relative keys, ") + kRelative[i], [i](Case& c) { c.score = 0, c.relative = i; }});
+  for (int i = 1; i < static_cast<int>(std::size(kRelativeValues)); ++i)
+    all.push_back(
+        {std::string("relative values, ") + kRelativeValues[i], [i](Case& c) { c.relative_values = i; }});
   for (int i = 0; i < static_cast<int>(std::size(kNormalizers)); ++i)
     all.push_back({kNormalizers[i], [i](Case& c) { c.normalizer = i; }});
   for (int i = first_rule; i < static_cast<int>(std::size(kRules)); ++i)
@@ -502,16 +478,23 @@ inline std::vector<Variant> variants(int first_rule = 0) {
   return all;
 }
 
-/// Whether no mask hides key j of sequence b from query row i of head h.
+/// Whether no mask hides key j of sequence b from query row i of head h; where heads talk, of any head.
 inline bool sees(const Drawn& d, int64_t b, int64_t h, int64_t i, int64_t j) {
-  for (const RulePtr& rule : d.options.rules)
-    if (const auto* mask = dynamic_cast<const Mask*>(rule.get())) {
-      uint64_t word = 0;
-      mask->visible({.batch = b, .head = h, .i0 = d.given.queries.past(b) + i, .j0 = j, .rows = 1, .cols = 1},
-                    &word);
-      if ((word & 1) == 0) return false;
-    }
-  return true;
+  const auto shows = [&](int64_t head) {
+    return std::all_of(d.options.rules.begin(), d.options.rules.end(), [&](const RulePtr& rule) {
+      const auto* mask = dynamic_cast<const Mask*>(rule.get());
+      uint64_t word = 1;
+      if (mask)
+        mask->visible(
+            {.batch = b, .head = head, .i0 = d.given.queries.past(b) + i, .j0 = j, .rows = 1, .cols = 1},
+            &word);
+      return (word & 1) != 0;
+    });
+  };
+  if (!d.c.talking) return shows(h);
+  for (int64_t head = 0; head < d.c.heads.n_heads; ++head)
+    if (shows(head)) return true;
+  return false;
 }
 
 /// One tensor of the results, by name.

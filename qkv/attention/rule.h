@@ -81,8 +81,9 @@ class Edit : public Rule {
   /// True if s' - s does not depend on s nor on trainable numbers: gradients then pass unchanged and backward
   /// is never called.
   virtual bool passes_gradients() const { return true; }
-  /// True if backward reads `tile.scores`, which then hold s'.
-  virtual bool backward_reads_scores() const { return false; }
+  /// Whether backward reads `tile.scores`, which then hold s'. Where it says no there are none, and the memory
+  /// and the copy are saved.
+  virtual bool backward_reads_scores() const { return !passes_gradients(); }
   /// ds [rows, cols], rows tile.stride apart, holds dL/ds' and gets dL/ds. The gradient of parameter() is
   /// added to `gradient`, of its size(1) numbers of tile.head. It must be linear in ds, and a pair whose ds
   /// is 0 keeps 0 whatever its score: hidden ones may be NaN.

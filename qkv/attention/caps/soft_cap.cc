@@ -10,7 +10,6 @@ class SoftCap final : public EditFor<SoftCap> {
  public:
   explicit SoftCap(double cap) : cap_(cap) {}
   bool passes_gradients() const override { return false; }
-  bool backward_reads_scores() const override { return true; }
 
   template <class A>
   void edit(const ScoreTile<A>& t) const noexcept {

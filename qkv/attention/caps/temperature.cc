@@ -11,6 +11,7 @@ class Temperature final : public EditFor<Temperature> {
  public:
   explicit Temperature(double temperature) : factor_(1 / temperature) {}
   bool passes_gradients() const override { return false; }
+  bool backward_reads_scores() const override { return false; }
 
   template <class A>
   void edit(const ScoreTile<A>& t) const noexcept {

@@ -318,10 +318,10 @@ TEST(TalkingHeads, SayWhatDoesNotFit) {
       return std::pair(e.code(), std::string(e.what()));
     }
   };
-  for (AttentionPath path : {AttentionPath::kBlocked, AttentionPath::kReference}) {
+  for (AttentionPath path : {AttentionPath::kBlocked, AttentionPath::kDecode}) {
     const auto [code, text] = error({.heads = heads, .talking = mixed.talking, .path = path});
     EXPECT_EQ(code, ErrorCode::kUnsupported);
-    EXPECT_NE(text.find("take kAuto or kRows"), std::string::npos) << text;
+    EXPECT_NE(text.find("take kAuto, kRows or kReference"), std::string::npos) << text;
   }
   const auto [code, text] = error({.heads = heads, .talking = three.talking});
   EXPECT_EQ(code, ErrorCode::kShape);

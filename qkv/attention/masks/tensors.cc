@@ -54,6 +54,7 @@ class BiasTensor final : public EditFor<BiasTensor> {
                 sizes[0], sizes[1], sizes[2], sizes[3]);
   }
   bool passes_gradients() const override { return !bias_.requires_grad(); }
+  bool backward_reads_scores() const override { return false; }
   std::vector<Var> inputs() const override { return {bias_}; }
   void begin_backward() const override {
     if (bias_.requires_grad() && !gradient_.defined())  // it may stand twice among the rules

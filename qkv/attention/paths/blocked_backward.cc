@@ -78,9 +78,10 @@ class BlockedBackward {
       for (const QueryBlock<T>& block : std::span(blocks, static_cast<size_t>(n))) {
         const int64_t at = ((seq.q_begin + block.i) * p_.heads.n_heads + block.head) * p_.width,
                       ld = p_.heads.n_heads * p_.width;
-        store(block.rows, p_.width, p_.scale, block.dq, g_.dq + at, ld);
+        store_rows(p_.kernels->attention, block.rows, p_.width, p_.scale, block.dq, p_.width, g_.dq + at, ld);
         if (g_.d_relative_q)
-          store(block.rows, p_.width, p_.scale, block.d_relative_q, g_.d_relative_q + at, ld);
+          store_rows(p_.kernels->attention, block.rows, p_.width, p_.scale, block.d_relative_q, p_.width,
+                     g_.d_relative_q + at, ld);
       }
   }
 
@@ -138,10 +139,10 @@ class BlockedBackward {
 
     if (!keys_) return;
     if (g_.dk)
-      store(cols, p_.width, p_.scale, dk_, g_.dk + ((seq.kv_begin + j0) * kv_heads + kv_head) * p_.width,
-            kv_heads * p_.width);
-    store(cols, d_v, p_.dropout_scale(), dv_, g_.dv + ((seq.kv_begin + j0) * kv_heads + kv_head) * d_v,
-          kv_heads * d_v);
+      store_rows(p_.kernels->attention, cols, p_.width, p_.scale, dk_, p_.width,
+                 g_.dk + ((seq.kv_begin + j0) * kv_heads + kv_head) * p_.width, kv_heads * p_.width);
+    store_rows(p_.kernels->attention, cols, d_v, p_.dropout_scale(), dv_, d_v,
+               g_.dv + ((seq.kv_begin + j0) * kv_heads + kv_head) * d_v, kv_heads * d_v);
   }
 
   // A sink is a key whose value is 0, seen by all: its score's gradient is w (0 - delta).
@@ -157,9 +158,7 @@ class BlockedBackward {
       if (!p_.edits[e]->passes_gradients())
         p_.edits[e]->backward(edited_tile(p_, place, saved_[e]), dp_,
                               g_.d_edits[e].of(sequence_, place.head));
-    A ones[kTile];
-    std::fill(ones, ones + place.rows, A(1));
-    p_.kernels->attention.store_rows(place.rows, place.cols, ones, dp_, kTile, ds_, kTile);
+    store_rows(p_.kernels->attention, place.rows, place.cols, A(1), dp_, kTile, ds_, kTile);
   }
 
   // From ds_ and weights_.
@@ -247,13 +246,6 @@ class BlockedBackward {
     }
   }
 
-  // y = factor x, rounded.
-  void store(int64_t rows, int64_t d, A factor, const A* x, T* y, int64_t ldy) const {
-    A factors[kTile];
-    std::fill(factors, factors + rows, factor);
-    p_.kernels->attention.store_rows(rows, d, factors, x, d, y, ldy);
-  }
-
   const Problem<T>& p_;
   const Gradients<T>& g_;
   const bool keys_, queries_, passes_gradients_;
@@ -286,8 +278,10 @@ void blocked_backward(const Problem<T>& p, const Gradients<T>& g) {
   const auto kv_len = [](const Sequence<T>& s) { return s.kv_len; };
   const int64_t n = static_cast<int64_t>(p.sequences.size()) * p.heads.kv_heads();
   // Gradients that a head's tiles all add to are one thread's.
-  const bool sums_by_head = p.kind == Pairing::Kind::kTanhSum || !p.passes_gradients() ||
-                            g.d_normalizer.sums || p.relative_keys.rows || p.relative_values.rows;
+  const bool edits_sum = std::any_of(p.edits.begin(), p.edits.end(),
+                                     [](const Edit* e) { return e->parameter() || !e->inputs().empty(); });
+  const bool sums_by_head = p.kind == Pairing::Kind::kTanhSum || edits_sum || g.d_normalizer.sums ||
+                            p.relative_keys.rows || p.relative_values.rows;
   if (n >= threads() || sums_by_head || p.kind == Pairing::Kind::kUniform) {
     run_items(p, g, Wants::kAll, cut(p, kv_len, /*pieces=*/1));
     return;

@@ -56,8 +56,9 @@ class RelativeTile {
     const RightOperand<T> band = right_operand(*p_.kernels, band_, n(), width_, width_, scratch_);
     multiply(*p_.kernels, place_.rows, skewed, kBand, band, y, width_, true);
   }
-  /// dr [n_rows, width] += sum over pairs of pair * x.
+  /// dr [n_rows, width] += sum over pairs of pair * x. Null: nobody wants it.
   void add_to_vectors(const T* skewed, const T* x, int64_t ldx, A* dr) {
+    if (!dr) return;
     T* flipped = scratch_.take<T>(kBand * kTile);
     p_.kernels->gemm.transpose(place_.rows, n(), skewed, kBand, flipped, kTile);
     A* sums = scratch_.take<A>(n() * width_);

@@ -40,6 +40,16 @@ void pair_tile(const Problem<T>& p, int64_t h, int64_t rows, const T* q, int64_t
   }
 }
 
+/// Adds relative keys to paired scores s [rows, kTile].
+template <class T>
+void add_relative_keys(const Problem<T>& p, const Sequence<T>& seq, int64_t h, int64_t i,
+                       const TilePlace& place, Scratch& scratch, accumulator_t<T>* s) {
+  if (!p.relative_keys.rows) return;
+  const Scratch::Frame frame(scratch);
+  RelativeTile<T>(p, p.relative_keys, p.width, place, scratch)
+      .add_products(p.relative_query(seq, h, i), p.relative_keys.q_stride, s);
+}
+
 /// Adds relative keys to paired scores s [rows, kTile] and makes the edits. Returns the scale that is still
 /// to be applied. saved, if given, has a tile for each edit whose backward reads scores: it gets what the
 /// edit made of them.
@@ -49,11 +59,7 @@ accumulator_t<T> edit_tile(const Problem<T>& p, const Sequence<T>& seq, int64_t 
                            accumulator_t<T>* const* saved = nullptr) {
   using A = accumulator_t<T>;
   const TilePlace place = place_of(seq, h, i, rows, keys);
-  if (p.relative_keys.rows) {
-    const Scratch::Frame frame(scratch);
-    RelativeTile<T>(p, p.relative_keys, p.width, place, scratch)
-        .add_products(p.relative_query(seq, h, i), p.relative_keys.q_stride, s);
-  }
+  add_relative_keys(p, seq, h, i, place, scratch, s);
   if (p.edits.empty()) return p.scale;
   A factor[kTile];
   std::fill(factor, factor + rows, p.scale);

@@ -128,6 +128,15 @@ void multiply(const kernels::KernelsFor<T>& kernels, int64_t m, const T* a, int6
     }
 }
 
+/// y [rows, cols] = factor x, rounded; rows at most kTile.
+template <class Kernels, class A, class U>
+void store_rows(const Kernels& kernels, int64_t rows, int64_t cols, A factor, const A* x, int64_t ldx, U* y,
+                int64_t ldy) {
+  A factors[kTile];
+  std::fill(factors, factors + rows, factor);
+  kernels.store_rows(rows, cols, factors, x, ldx, y, ldy);
+}
+
 /// A tile of keys and values of one key/value head.
 template <class T>
 struct KeyTile {

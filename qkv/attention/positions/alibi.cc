@@ -40,6 +40,7 @@ class LearnedAlibi final : public DistanceBias<LearnedAlibi> {
  public:
   explicit LearnedAlibi(ParameterPtr slopes) : slopes_(std::move(slopes)) {}
   bool passes_gradients() const override { return false; }
+  bool backward_reads_scores() const override { return false; }
   ParameterPtr parameter() const override { return slopes_; }
   template <class A>
   A bias(int64_t head, int64_t distance) const noexcept {

@@ -20,6 +20,7 @@ class T5Bias final : public DistanceBias<T5Bias> {
     for (int64_t d = -far_; d <= far_; ++d) bucket_.push_back(t5_bucket(d, buckets));
   }
   bool passes_gradients() const override { return false; }
+  bool backward_reads_scores() const override { return false; }
   ParameterPtr parameter() const override { return weight_; }
   template <class A>
   A bias(int64_t head, int64_t distance) const noexcept {
