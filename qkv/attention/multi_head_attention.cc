@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "qkv/attention/heads/head_controls.h"
 #include "qkv/attention/sdpa.h"
 #include "qkv/autograd/ops/elementwise.h"
 #include "qkv/autograd/ops/linear.h"
@@ -287,7 +288,9 @@ MultiHeadResult multi_head_attention(const Var& query, const Var& key, const Var
   const auto lengths = [&](int64_t length) {
     return Segments(std::vector<int64_t>(static_cast<size_t>(n.batch), length));
   };
-  const Var heads = attention(q, k, v, lengths(n.q_len), lengths(n.all_keys()), options);
+  const Var heads =
+      control_heads(attention(q, k, v, lengths(n.q_len), lengths(n.all_keys()), options), lengths(n.q_len),
+                    n.n_heads, nullptr, o.probe ? o.probe->controls : nullptr, options.site, options.layer);
   return {.output = from_rows(linear(heads, w.out_proj_weight, w.out_proj_bias), n, o.batch_first),
           .attn_weights = o.need_weights ? weights_of(all, n, o.average_attn_weights) : Tensor()};
 }

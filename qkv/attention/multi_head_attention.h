@@ -53,7 +53,8 @@ struct MultiHeadOptions {
   std::vector<RulePtr> rules;  // besides; the keys of bias_k and add_zero_attn have positions from kv_len on
   NormalizerPtr normalizer;
   AttentionPath path = AttentionPath::kAuto;
-  Probe* probe = nullptr;  // single rows of weights (its controls are for layers); need_weights uses its own
+  /// Single rows of weights, and controls of heads at site "", layer 0. need_weights uses a probe of its own.
+  Probe* probe = nullptr;
 };
 
 struct MultiHeadResult {

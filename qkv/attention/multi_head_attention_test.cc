@@ -2,6 +2,7 @@
 
 #include "qkv/attention/multi_head_attention.h"
 
+#include "qkv/attention/heads/head_controls.h"
 #include "qkv/attention/sdpa.h"
 #include "qkv/attention/test_cases.h"
 #include "qkv/autograd/ops/elementwise.h"
@@ -196,6 +197,19 @@ TEST(MultiHeadFunction, AProbeGetsTheRowsItNames) {
   (void)multi_head_attention(x, x, x, layer.weights, {.n_heads = 2, .batch_first = true, .probe = &probe});
   ASSERT_EQ(probe.rows.size(), 1u);
   EXPECT_EQ(probe.rows[0].attn_weights.size(), 9u);
+}
+
+TEST(MultiHeadFunction, AProbesControlsSwitchHeadsOff) {
+  const Layer layer({.embed_dim = 6});
+  const Var x(random_tensor({2, 3, 6}, 1));
+  HeadControls controls{.layers = {{.site = "", .layer = 0, .gates = head_gates("gates", 2, DType::kF64)}}};
+  controls.layers[0].gates->set_value(Tensor::zeros({1, 2}, DType::kF64));
+  Probe probe = probe_with(&controls);
+  const Tensor off =
+      multi_head_attention(x, x, x, layer.weights, {.n_heads = 2, .probe = &probe}).output.value();
+  const Tensor rows = off.contiguous().reshape({6, 6});
+  for (int64_t i = 0; i < 6; ++i)  // what is left is the last bias
+    EXPECT_EQ(rows.rows(i, i + 1).values(), layer.weights.out_proj_bias->value().values());
 }
 
 TEST(MultiHeadFunction, DropsWeightsByItsKeyAndReturnsThemWhole) {
