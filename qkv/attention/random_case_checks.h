@@ -23,7 +23,9 @@ inline double largest_gain(const Tensor& x, int64_t d) {
 /// How far the blocked path may lie from the reference, relative to 1 + the largest number of a tensor. To
 /// find what is wrong, not how exact it is (error_test.cc does that): several times what correct cases
 /// showed. The gradients of keys, values, rules, scores and sinks are sums over rows and heads, of their
-/// errors too; that of a slope weighs them by distance.
+/// errors too; that of a slope weighs them by distance. What backward takes from a rounded result grows with
+/// the values: with relative ones added, and enlarged by dropout. A sparse normalizer's gradient is that of
+/// keys near its threshold too, whose weights hardly say which side they are on.
 inline double tolerance(const Drawn& d, std::string_view tensor) {
   const double base = d.c.dtype == DType::kF64 ? 1e-12 : d.c.dtype == DType::kF32 ? 1e-5 : 0.1;
   const bool norms = score_names()[d.c.score] == "cosine" || score_names()[d.c.score] == "qk_norm";
@@ -36,7 +38,10 @@ inline double tolerance(const Drawn& d, std::string_view tensor) {
   if (tensor != "out" && tensor != "dq")
     sums = std::sqrt(static_cast<double>(1 + d.given.queries.n_tokens() * d.c.heads.n_heads));
   if (tensor.ends_with("slopes")) sums *= std::max(1.0, static_cast<double>(std::max(d.max_q, d.max_kv)) / 8);
-  return base * gain * sums;
+  double backward = d.c.relative_values ? std::sqrt(2.0) : 1.0;
+  if (d.c.drops) backward *= d.options.dropout.scale();
+  if (normalizer_of(d.options).blockwise() == Normalizer::Blockwise::kNone) backward *= 4;
+  return base * gain * sums * (tensor == "out" ? 1 : backward);
 }
 
 /// "" or where a and b differ by more than that. What is not finite has to be so in both.
