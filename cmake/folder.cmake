@@ -4,6 +4,7 @@ set(QKV_FOLDERS "" CACHE INTERNAL "folders declared so far")
 
 set(QKV_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(QKV_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512)
+set(QKV_FLAGS_avx512_vnni ${QKV_FLAGS_avx512} -mavx512vnni)
 set(QKV_FLAGS_avx512_bf16 ${QKV_FLAGS_avx512} -mavx512bf16)
 set(QKV_FLAGS_amx ${QKV_FLAGS_avx512_bf16} -mamx-tile -mamx-bf16)
 
@@ -31,7 +32,7 @@ function(qkv_folder name)
   # Nearest first, so that the linker meets a user before what it uses.
   set(QKV_FOLDERS ${name} ${QKV_FOLDERS} CACHE INTERNAL "folders declared so far")
 
-  foreach(isa avx2 avx512 avx512_bf16 amx)
+  foreach(isa avx2 avx512 avx512_vnni avx512_bf16 amx)
     set(files ${sources})
     list(FILTER files INCLUDE REGEX "/qkv/${name}/${isa}/")
     if(files)

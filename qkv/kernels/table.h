@@ -13,6 +13,7 @@
 #include "qkv/base/error.h"
 #include "qkv/kernels/attention.h"
 #include "qkv/kernels/gemm.h"
+#include "qkv/kernels/gemm_int8.h"
 #include "qkv/kernels/mixers.h"
 #include "qkv/kernels/optimizer.h"
 #include "qkv/kernels/rows.h"
@@ -22,6 +23,7 @@ namespace qkv::kernels {
 template <class T>
 struct KernelsFor {
   GemmKernels<T> gemm;
+  Int8Kernels<T> int8;  // of float and bfloat16
   RowKernels<T> rows;
   AttentionKernels<T> attention;
   MixerKernels<T> mixers;

@@ -40,6 +40,7 @@ using simd::GemmBlock, simd::round_down, simd::round_up, simd::unrolled;
 /// Vec and Narrow take the sums to C (simd/gemm_epilogue.h).
 template <class Tiles, class Vec, class Narrow>
 struct TileKernel {
+  using Args = Gemm<bfloat16>;
   static constexpr int64_t kRows = 16, kStepK = 32;  // of one tile
   static constexpr int64_t kPanel = 16;              // columns
   static constexpr int64_t kTallDepth = 256;         // 4 x 1 up to here
@@ -237,7 +238,7 @@ void put_gemm(GemmKernels<bfloat16>& gemm) {
   gemm.block_n = Kernel::kColumns;
   gemm.packed_bytes = Pack::packed_bytes;
   gemm.pack_b = Pack::pack_b;
-  gemm.run = simd::run_blocked<Kernel, bfloat16>;
+  gemm.run = simd::run_blocked<Kernel>;
   gemm.run_unpacked = nullptr;
 }
 

@@ -3,6 +3,7 @@
 namespace qkv::kernels {
 
 void extend_gemm_avx2(Table& table);
+void extend_gemm_int8_avx2(Table& table);
 void extend_rows_avx2(Table& table);
 void extend_attention_avx2(Table& table);
 void extend_mixers_avx2(Table& table);
@@ -10,6 +11,7 @@ void extend_optimizer_avx2(Table& table);
 
 void extend_avx2(Table& table) {
   extend_gemm_avx2(table);
+  extend_gemm_int8_avx2(table);
   extend_rows_avx2(table);
   extend_attention_avx2(table);
   extend_mixers_avx2(table);

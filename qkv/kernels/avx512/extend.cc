@@ -3,6 +3,7 @@
 namespace qkv::kernels {
 
 void extend_gemm_avx512(Table& table);
+void extend_gemm_int8_avx512(Table& table);
 void extend_rows_avx512(Table& table);
 void extend_attention_avx512(Table& table);
 void extend_mixers_avx512(Table& table);
@@ -10,6 +11,7 @@ void extend_optimizer_avx512(Table& table);
 
 void extend_avx512(Table& table) {
   extend_gemm_avx512(table);
+  extend_gemm_int8_avx512(table);
   extend_rows_avx512(table);
   extend_attention_avx512(table);
   extend_mixers_avx512(table);

@@ -13,10 +13,7 @@ void extend_gemm_avx512_bf16(Table& table);
 
 namespace {
 
-struct Dot {
-  using T = bfloat16;
-  using Vec = avx512::Vec;
-  using Narrow = avx512::NarrowBf16;
+struct Dot : simd::FloatSums<avx512::Vec, bfloat16, avx512::NarrowBf16> {
   using Left = uint32_t;  // two consecutive elements of a row
   using Right = uint32_t;
   static constexpr int kSubs = 1;
@@ -50,7 +47,7 @@ using Kernel = simd::RegisterKernel<Dot>;
 // Packing and transposition stay as avx512 left them.
 void extend_gemm_avx512_bf16(Table& table) {
   table.bf16.gemm.block_m = Kernel::kRows;
-  table.bf16.gemm.run = simd::run_blocked<Kernel, bfloat16>;
+  table.bf16.gemm.run = simd::run_blocked<Kernel>;
   table.bf16.gemm.run_unpacked = simd::Unpacked<Dot, avx512::GemmWords>::run;
 }
 

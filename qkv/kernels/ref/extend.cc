@@ -3,6 +3,7 @@
 namespace qkv::kernels {
 
 void extend_gemm_ref(Table& table);
+void extend_gemm_int8_ref(Table& table);
 void extend_rows_ref(Table& table);
 void extend_attention_ref(Table& table);
 void extend_mixers_ref(Table& table);
@@ -10,6 +11,7 @@ void extend_optimizer_ref(Table& table);
 
 void extend_ref(Table& table) {
   extend_gemm_ref(table);
+  extend_gemm_int8_ref(table);
   extend_rows_ref(table);
   extend_attention_ref(table);
   extend_mixers_ref(table);

@@ -22,10 +22,7 @@ namespace qkv::kernels::simd {
 
 /// A of either type staged as floats, and an FMA for each k.
 template <class V, class Operand>
-struct Fma {
-  using T = Operand;
-  using Vec = V;
-  using Narrow = NarrowByVec;
+struct Fma : FloatSums<V, Operand, NarrowByVec> {
   using Left = float;
   static V left(const float* a) { return V::set(*a); }
   static V multiply_add(V a, V b, V sum) { return fma(a, b, sum); }
@@ -74,7 +71,7 @@ GemmKernels<typename Product::T> gemm_kernels() {
           .block_n = 2 * W::kLanes,
           .packed_bytes = Pack<T, W>::packed_bytes,
           .pack_b = Pack<T, W>::pack_b,
-          .run = run_blocked<RegisterKernel<Product>, T>,
+          .run = run_blocked<RegisterKernel<Product>>,
           .run_unpacked = Unpacked<Product, W>::run,
           .transpose = transpose<T, W>};
 }

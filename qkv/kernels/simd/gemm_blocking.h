@@ -40,13 +40,14 @@ struct GemmBlock {
   return std::max(grain, round_up((value + chunks - 1) / chunks, grain));
 }
 
-/// Kernel names the sizes (all in elements, but kGroupBytes):
+/// Kernel::Args says what is multiplied (Gemm, Int8Gemm). Kernel names the sizes (all in elements, but
+/// kGroupBytes):
 ///   kDepth       the longest chunk of k, kDepthGrain its granularity
 ///   kGroupBytes  of packed B to keep in L2;  kRightBytes  of one packed element
 ///   kColumns     granularity of a group of columns
 ///   kPartialRows, kPartialColumns  the block of C that waits between chunks of k;  kRowGrain of its rows
-template <class Kernel, class T>
-void run_blocked(const Gemm<T>& g) noexcept {
+template <class Kernel>
+void run_blocked(const typename Kernel::Args& g) noexcept {
   if (g.m <= 0 || g.n_end <= g.n_begin) return;
   if (g.k <= Kernel::kDepth) {
     const int64_t fit = Kernel::kGroupBytes / std::max<int64_t>(1, g.k * Kernel::kRightBytes);

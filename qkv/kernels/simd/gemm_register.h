@@ -3,7 +3,7 @@
 // while k runs; each step loads NV vectors of B and broadcasts one element (or pair) of A a row. Included by
 // the families that multiply with FMA or a dot instruction; Product says how:
 //
-//   Product::Vec                  simd/vec_*.h, with the number of the ISA's registers
+//   Product::Vec                  of sums: simd/vec_*.h, with the number of the ISA's registers
 //   Product::T, ::Left, ::Right   element type of the operands; of A as staged; of packed B
 //   Product::kSubs                multiply-adds a step
 //   Product::right<s>(Right*)     the s-th vector of B of a step
@@ -13,7 +13,10 @@
 //   Product::left(Left*)          broadcast of one staged element of A
 //   Product::multiply_add(a, b, sum)
 //   Product::stage(dst, src, k)   one row of A into Lefts, zeros up to a whole step
-//   Product::Narrow               how C is rounded (simd/loops.h)
+//   Product::Args                 Gemm<T>, or Int8Gemm of another type of C
+//   Product::finish(args, sums, ld, row0, rows, col0, cols)  sums in L1 to C
+//   Product::sums_go_to(args)     where whole tiles of sums go as they are, added if Product::adds(args); or
+//   null
 //
 // A is copied ("staged") a tile at a time: rows of A may lie a multiple of 4 KiB apart, where 14 of them
 // share one L1 set of 12 ways; the copy also widens, pairs and pads. It costs one load and store for 2 * n /
@@ -28,6 +31,22 @@
 #include "qkv/kernels/simd/loops.h"
 
 namespace qkv::kernels::simd {
+
+/// The part of a Product whose sums are floats. Narrow: how C is rounded (simd/loops.h).
+template <class V, class Operand, class Narrow>
+struct FloatSums {
+  using T = Operand;
+  using Vec = V;
+  using Args = Gemm<T>;
+  static float* sums_go_to(const Args& g) {
+    return g.accumulate || (!g.bias && !g.pre && g.activation == Activation::kNone) ? g.c_acc : nullptr;
+  }
+  static bool adds(const Args& g) { return g.accumulate; }
+  static void finish(const Args& g, const float* sums, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
+                     int64_t cols) noexcept {
+    simd::finish<Vec, Narrow>(g, sums, ld, row0, rows, col0, cols);
+  }
+};
 
 enum class TileStore {
   kSet,     // c = sum
@@ -77,6 +96,7 @@ struct RegisterKernel {
   using Vec = typename Product::Vec;
   using Left = typename Product::Left;
   using Right = typename Product::Right;
+  using Args = typename Product::Args;
   using Tile = void (*)(int64_t, const Left*, int64_t, const Right*, int64_t, float*, int64_t,
                         TileStore) noexcept;
 
@@ -105,13 +125,14 @@ struct RegisterKernel {
   static constexpr std::array<Tile, kRows> kWide = tiles<0>(Heights{}), kTwo = tiles<2>(Heights{}),
                                            kOne = tiles<1>(Heights{});
 
-  static void block(const Gemm<T>& g, const GemmBlock& part) noexcept {
+  static void block(const Args& g, const GemmBlock& part) noexcept {
     alignas(64) Left staged[kRows * kStageStride];
     alignas(64) float scratch[kRegisters * kLanes];
     const int64_t depth = part.k1 - part.k0, steps = (depth + kStepK - 1) / kStepK;
     const int64_t panel = round_up(g.k, kStepK) / kStepK * kLanes;  // Rights from one panel to the next
     const Right* b = static_cast<const Right*>(g.b) + part.k0 / kStepK * kLanes;
-    const bool direct = g.c_acc && (g.accumulate || (!g.bias && !g.pre && g.activation == Activation::kNone));
+    float* const direct = Product::sums_go_to(g);
+    const TileStore to_c = Product::adds(g) ? TileStore::kAdd : TileStore::kSet;
     // Tiles of equal height: 16 rows are 8 + 8, not 14 + 2.
     const int64_t rows = part.m1 - part.m0, n_tiles = (rows + kRows - 1) / kRows;
     for (int64_t t = 0; t < n_tiles; ++t) {
@@ -135,8 +156,7 @@ struct RegisterKernel {
           tile(steps, staged, kStageStride, right, panel, c, part.partial_stride,
                part.first ? TileStore::kSet : TileStore::kResume);
         } else if (part.first && direct && cols == take * kLanes) {
-          tile(steps, staged, kStageStride, right, panel, g.c_acc + i0 * g.ldc + j0, g.ldc,
-               g.accumulate ? TileStore::kAdd : TileStore::kSet);
+          tile(steps, staged, kStageStride, right, panel, direct + i0 * g.ldc + j0, g.ldc, to_c);
         } else {
           float* c = scratch;
           int64_t ldc = take * kLanes;
@@ -146,7 +166,7 @@ struct RegisterKernel {
           }
           tile(steps, staged, kStageStride, right, panel, c, ldc,
                part.first ? TileStore::kSet : TileStore::kResume);
-          finish<Vec, typename Product::Narrow>(g, c, ldc, i0, height, j0, cols);
+          Product::finish(g, c, ldc, i0, height, j0, cols);
         }
         j0 += take * kLanes;
       }

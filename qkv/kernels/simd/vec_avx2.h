@@ -55,6 +55,14 @@ struct Vec {
     for (int64_t i = 0; i < n; ++i) p[i].bits = lanes[i];
   }
 
+  void store(int8_t* p) const { store(p, kLanes); }
+  void store(int8_t* p, int64_t n) const {
+    const __m256i words = _mm256_cvtps_epi32(v);
+    const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    const int64_t bytes = _mm_cvtsi128_si64(_mm_packs_epi16(halves, halves));
+    std::memcpy(p, &bytes, static_cast<size_t>(n));
+  }
+
   static Vec widen(__m128i halves) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16))};
   }
@@ -78,6 +86,24 @@ struct Vec {
   friend Mask operator<=(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ)}; }
   friend Mask operator==(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
 };
+
+struct Int {
+  static constexpr int64_t kLanes = 8;
+  static constexpr int kRegisters = 16;
+  __m256i v;
+
+  static Int zero() { return {_mm256_setzero_si256()}; }
+  static Int load(const void* p) { return {_mm256_loadu_si256(static_cast<const __m256i*>(p))}; }
+  static Int set(uint32_t word) { return {_mm256_set1_epi32(static_cast<int>(word))}; }
+  void store(void* p) const { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+  Vec to_float() const { return {_mm256_cvtepi32_ps(v)}; }
+  Int even_bytes() const { return {_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8)}; }
+  Int odd_bytes() const { return {_mm256_srai_epi16(v, 8)}; }
+
+  friend Int operator+(Int a, Int b) { return {_mm256_add_epi32(a.v, b.v)}; }
+  friend Int operator-(Int a, Int b) { return {_mm256_sub_epi32(a.v, b.v)}; }
+};
+inline Int multiply_pairs(Int a, Int b) { return {_mm256_madd_epi16(a.v, b.v)}; }
 
 inline Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 inline Vec fms(Vec a, Vec b, Vec c) { return {_mm256_fmsub_ps(a.v, b.v, c.v)}; }

@@ -52,6 +52,11 @@ struct Vec {
   void store(bfloat16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow()); }
   void store(bfloat16* p, int64_t n) const { _mm256_mask_storeu_epi16(p, first(n).m, narrow()); }
 
+  /// To the nearest integers, ties to even; lanes are within -128 .. 127.
+  void store(int8_t* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes()); }
+  void store(int8_t* p, int64_t n) const { _mm_mask_storeu_epi8(p, first(n).m, bytes()); }
+  __m128i bytes() const { return _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)); }
+
   static Vec widen(__m256i halves) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
   }
@@ -75,6 +80,28 @@ struct Vec {
   friend Mask operator<=(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)}; }
   friend Mask operator==(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
 };
+
+/// Sums of products of integers, with as much of Vec's face as such products need: int32 lanes, which go
+/// through memory meant for floats as they are.
+struct Int {
+  static constexpr int64_t kLanes = 16;
+  static constexpr int kRegisters = 32;
+  __m512i v;
+
+  static Int zero() { return {_mm512_setzero_si512()}; }
+  static Int load(const void* p) { return {_mm512_loadu_si512(p)}; }
+  static Int set(uint32_t word) { return {_mm512_set1_epi32(static_cast<int>(word))}; }
+  void store(void* p) const { _mm512_storeu_si512(p, v); }
+  Vec to_float() const { return {_mm512_cvtepi32_ps(v)}; }
+  /// Bytes 0 and 2 of each word, and 1 and 3, as 16-bit halves with their sign.
+  Int even_bytes() const { return {_mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8)}; }
+  Int odd_bytes() const { return {_mm512_srai_epi16(v, 8)}; }
+
+  friend Int operator+(Int a, Int b) { return {_mm512_add_epi32(a.v, b.v)}; }
+  friend Int operator-(Int a, Int b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+};
+/// The two products of each word's 16-bit halves, added.
+inline Int multiply_pairs(Int a, Int b) { return {_mm512_madd_epi16(a.v, b.v)}; }
 
 inline Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }    // a b + c
 inline Vec fms(Vec a, Vec b, Vec c) { return {_mm512_fmsub_ps(a.v, b.v, c.v)}; }    // a b - c

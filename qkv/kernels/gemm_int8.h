@@ -1,0 +1,63 @@
+#pragma once
+// Dense products of 8-bit integers, for running models: Y ~ act(X W^T + bias) with
+//
+//   x_ik ~ s_i X_ik     X in -127 .. 127, s_i = max_k |x_ik| / 127: a scale for each token, found as it comes
+//   w_jk ~ t_j W_jk     W likewise, t_j for each output feature, found once
+//   y_ij = act(s_i t_j sum_k X_ik W_jk + bias_j)
+//
+// as Dettmers et al., "LLM.int8()" (2022), arXiv:2208.07339, section 2.1 ("vector-wise quantization"),
+// without its outliers in 16 bits. The sums are exact in int32 up to k = 2^17: so every family gives the same
+// bits, but for what activations differ in. Error of a product: each factor is off by at most half a step, 1
+// / 254 of the largest of its row.
+
+#include <cstdint>
+
+#include "qkv/kernels/gemm.h"
+
+namespace qkv::kernels {
+
+constexpr int64_t kInt8Depth = int64_t{1} << 17;  // the longest k: 2^17 * 127 * 127 < 2^31
+
+constexpr float kInt8Least = 0x1p-100f;  // 127 / max must not overflow
+
+struct PackInt8 {
+  int64_t k = 0, n = 0;
+  const int8_t* src = nullptr;  // W [n, k], rows lds apart: element (r, c) of B is src[c * lds + r]
+  int64_t lds = 0;
+  void* dst = nullptr;             // packed_bytes(k, n) bytes, 64-byte aligned
+  int64_t n_begin = 0, n_end = 0;  // the columns to pack; n_begin a multiple of block_n, n_end too or == n
+};
+
+/// T is the type of Y: float or bfloat16.
+template <class T>
+struct Int8Gemm {
+  int64_t m = 0, n = 0, k = 0;
+  const int8_t* a = nullptr;  // X [m, k], rows lda apart
+  int64_t lda = 0;
+  const float* a_scales = nullptr;  // s [m]
+  const void* b = nullptr;          // packed W^T [k, n]
+  const float* b_scales = nullptr;  // t [n]
+  int64_t n_begin = 0,
+          n_end = 0;  // the columns of C to compute; n_begin a multiple of block_n, n_end too or == n
+  T* c = nullptr;     // [m, n], rows ldc apart. c, bias and b_scales point at column 0, whatever n_begin is
+  int64_t ldc = 0;
+  const float* bias = nullptr;  // [n] or none
+  Activation activation = Activation::kNone;
+};
+
+template <class T>
+struct Int8Kernels {
+  // Granularity for splitting, as in GemmKernels.
+  int64_t block_m = 1, block_n = 1;
+  int64_t (*packed_bytes)(int64_t k, int64_t n) noexcept = nullptr;
+  void (*pack_b)(const PackInt8& args) noexcept = nullptr;
+  /// Any m >= 0, n >= 0, 0 <= k <= kInt8Depth. Reads no byte outside a's rows.
+  void (*run)(const Int8Gemm<T>& args) noexcept = nullptr;
+  /// q [rows, k], scales [rows] as above, x * (127 / max) to the nearest integer, ties to even. A row below
+  /// kInt8Least everywhere counts as zeros. A row with a NaN or an infinity gets zeros and the scale NaN, so
+  /// all it makes is NaN.
+  void (*quantise_rows)(int64_t rows, int64_t k, const T* x, int64_t ldx, int8_t* q, int64_t ldq,
+                        float* scales) noexcept = nullptr;
+};
+
+}  // namespace qkv::kernels

@@ -1,0 +1,170 @@
+// Every family that this machine runs against the definition: the same bits, since sums of integers are exact
+// and everything after them is rounded one operation at a time.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "qkv/base/memory.h"
+#include "qkv/base/philox.h"
+#include "qkv/kernels/table.h"
+
+namespace qkv::kernels {
+
+namespace avx512 {
+Int8Kernels<float> int8_pairs();
+}
+
+namespace {
+
+template <class T>
+struct Family {
+  std::string name;
+  Int8Kernels<T> int8;
+};
+
+template <class T>
+std::vector<Family<T>> families() {
+  std::vector<Family<T>> all;
+  for (int i = 0; i <= static_cast<int>(best_isa()); ++i)
+    all.push_back({std::string(name(static_cast<Isa>(i))), table_for(static_cast<Isa>(i)).of<T>().int8});
+  // Not in the table where the CPU multiplies bytes.
+  if constexpr (std::is_same_v<T, float>)
+    if (best_isa() >= Isa::kAvx512) all.push_back({"avx512 pairs", avx512::int8_pairs()});
+  return all;
+}
+
+std::vector<int8_t> bytes(int64_t n, uint32_t stream, bool extreme) {
+  RandomStream random({.seed = 1, .stream = stream});
+  std::vector<int8_t> x(static_cast<size_t>(n));
+  for (int8_t& one : x)
+    one = static_cast<int8_t>(extreme ? (random.below(8) ? 127 : -127)
+                                      : static_cast<int>(random.below(255)) - 127);
+  return x;
+}
+std::vector<float> floats(int64_t n, uint32_t stream) {
+  RandomStream random({.seed = 2, .stream = stream});
+  std::vector<float> x(static_cast<size_t>(n));
+  for (float& one : x) one = static_cast<float>(random.normal());
+  return x;
+}
+
+template <class T>
+std::vector<T> product(const Int8Kernels<T>& kernels, int64_t m, int64_t n, int64_t k, bool bias,
+                       Activation activation, bool extreme, bool in_parts) {
+  // The last row of A ends where its memory does: a sanitizer sees reads beyond it.
+  const int64_t lda = k + 3, ldw = k + 5, ldc = n + 2;
+  const std::vector<int8_t> a = bytes(m > 0 ? (m - 1) * lda + k : 0, 1, extreme),
+                            w = bytes(n * ldw, 2, extreme);
+  const std::vector<float> s = floats(m, 3), t = floats(n, 4), b = floats(n, 5);
+  const auto packed = Buffer::allocate(std::max<int64_t>(1, kernels.packed_bytes(k, n)));
+  std::vector<T> c(static_cast<size_t>(m * ldc), T(7.0f));
+  const int64_t cut = in_parts ? std::min(n, kernels.block_n) : n;
+  for (const auto& [begin, end] : {std::pair{int64_t{0}, cut}, std::pair{cut, n}}) {
+    kernels.pack_b(
+        {.k = k, .n = n, .src = w.data(), .lds = ldw, .dst = packed->data(), .n_begin = begin, .n_end = end});
+    kernels.run({.m = m,
+                 .n = n,
+                 .k = k,
+                 .a = a.data(),
+                 .lda = lda,
+                 .a_scales = s.data(),
+                 .b = packed->data(),
+                 .b_scales = t.data(),
+                 .n_begin = begin,
+                 .n_end = end,
+                 .c = c.data(),
+                 .ldc = ldc,
+                 .bias = bias ? b.data() : nullptr,
+                 .activation = activation});
+  }
+  return c;
+}
+
+template <class T>
+void expect_definition(int64_t m, int64_t n, int64_t k, bool extreme = false) {
+  for (bool bias : {false, true})
+    for (Activation f : {Activation::kNone, Activation::kRelu}) {
+      const std::vector<T> want =
+          product(table_for(Isa::kRef).of<T>().int8, m, n, k, bias, f, extreme, false);
+      for (const Family<T>& family : families<T>())
+        for (bool in_parts : {false, true}) {
+          const std::vector<T> got = product(family.int8, m, n, k, bias, f, extreme, in_parts);
+          ASSERT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(T)), 0)
+              << family.name << " m " << m << " n " << n << " k " << k << " bias " << bias;
+        }
+    }
+}
+
+TEST(GemmInt8, IsTheDefinitionBitForBit) {
+  for (int64_t m : {0, 1, 2, 5, 13, 14, 15, 33})
+    for (int64_t n : {1, 7, 16, 31, 64, 100})
+      for (int64_t k : {0, 1, 3, 4, 5, 63, 64, 65, 130}) {
+        expect_definition<float>(m, n, k);
+        expect_definition<bfloat16>(m, n, k);
+      }
+}
+TEST(GemmInt8, LongSumsAreCutAndStayExact) {
+  for (int64_t k : {1023, 1025, 2049, 3072, 4099})
+    for (int64_t m : {1, 17, 120}) expect_definition<float>(m, 70, k);
+  expect_definition<float>(2, 3, kInt8Depth, /*extreme=*/true);
+}
+TEST(GemmInt8, OtherActivationsAreThoseOfTheOtherProducts) {
+  for (Activation f : {Activation::kGelu, Activation::kGeluTanh, Activation::kSilu, Activation::kTanh}) {
+    const std::vector<float> want = product(table_for(Isa::kRef).f32.int8, 5, 33, 40, true, f, false, false);
+    for (const Family<float>& family : families<float>()) {
+      const std::vector<float> got = product(family.int8, 5, 33, 40, true, f, false, false);
+      for (size_t i = 0; i < want.size(); ++i)
+        ASSERT_NEAR(got[i], want[i], 2e-6f * std::max(1.0f, std::abs(want[i]))) << family.name;
+    }
+  }
+}
+
+template <class T>
+void expect_same_quantisation() {
+  const auto& ref = table_for(Isa::kRef).of<T>().int8;
+  for (int64_t k : {1, 5, 15, 16, 17, 63, 64, 65, 200}) {
+    const int64_t rows = 9, ldx = k + 1, ldq = k + 2;
+    std::vector<float> numbers = floats(rows * ldx, 6);
+    for (int64_t c = 0; c < k; ++c) {
+      numbers[c] = 0;                                           // row 0: all zero
+      numbers[ldx + c] *= 1e-40f;                               // 1: subnormal
+      numbers[2 * ldx + c] *= 1e37f;                            // 2: huge
+      numbers[3 * ldx + c] = static_cast<float>(c % 7) + 0.5f;  // 3: ties
+    }
+    numbers[4 * ldx + k - 1] = std::numeric_limits<float>::quiet_NaN();
+    numbers[5 * ldx] = -std::numeric_limits<float>::infinity();
+    numbers[6 * ldx + k] = std::numeric_limits<float>::quiet_NaN();  // beyond the row
+    const std::vector<T> x(numbers.begin(), numbers.end());
+    const auto run = [&](const Int8Kernels<T>& kernels) {
+      std::vector<int8_t> q(static_cast<size_t>(rows * ldq), int8_t{99});
+      std::vector<float> scales(rows);
+      kernels.quantise_rows(rows, k, x.data(), ldx, q.data(), ldq, scales.data());
+      return std::pair(q, scales);
+    };
+    const auto [q, scales] = run(ref);
+    EXPECT_TRUE(std::isnan(scales[4]) && std::isnan(scales[5]) && std::isfinite(scales[6]));
+    for (int64_t r : {0, 2, 3, 6, 7, 8})
+      for (int64_t c = 0; c < k; ++c)
+        EXPECT_LE(std::abs(scales[r] * q[r * ldq + c] - static_cast<float>(x[r * ldx + c])),
+                  0.501f * scales[r]);
+    for (const Family<T>& family : families<T>()) {
+      const auto [q2, scales2] = run(family.int8);
+      EXPECT_EQ(q2, q) << family.name << " k " << k;
+      for (int64_t r = 0; r < rows; ++r)
+        EXPECT_TRUE(scales2[r] == scales[r] || (std::isnan(scales2[r]) && std::isnan(scales[r])))
+            << family.name;
+    }
+  }
+}
+TEST(GemmInt8, RowsBecomeIntegersInOneWay) {
+  expect_same_quantisation<float>();
+  expect_same_quantisation<bfloat16>();
+}
+
+}  // namespace
+}  // namespace qkv::kernels
