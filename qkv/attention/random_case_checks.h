@@ -37,7 +37,11 @@ inline double tolerance(const Drawn& d, std::string_view tensor) {
   if (norms && tensor == "dk") gain = largest_gain(d.given.k, d.c.heads.d_k);
   if (tensor != "out" && tensor != "dq")
     sums = std::sqrt(static_cast<double>(1 + d.given.queries.n_tokens() * d.c.heads.n_heads));
-  if (tensor.ends_with("slopes")) sums *= std::max(1.0, static_cast<double>(std::max(d.max_q, d.max_kv)) / 8);
+  if (tensor.ends_with("slopes")) {
+    int64_t farthest = d.max_kv;
+    for (const Case::Lengths& n : d.c.lengths) farthest = std::max(farthest, n.past + n.q);
+    sums *= std::max(1.0, static_cast<double>(farthest) / 8);
+  }
   double backward = d.c.relative_values ? std::sqrt(2.0) : 1.0;
   if (d.c.drops) backward *= d.options.dropout.scale();
   if (normalizer_of(d.options).blockwise() == Normalizer::Blockwise::kNone) backward *= 4;
