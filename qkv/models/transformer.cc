@@ -138,18 +138,9 @@ void Transformer::make_positions() {
 // keys.
 Var Transformer::embed(Pass& pass, const std::vector<int32_t>& ids, const Segments& segments,
                        const ParameterPtr& table, const ParameterPtr& positions) const {
-  QKV_CHECK(static_cast<int64_t>(ids.size()) == segments.n_tokens(), kShape,
-            "transformer: {} ids, but segments of {} tokens", ids.size(), segments.n_tokens());
-  std::vector<int32_t> places;
-  places.reserve(ids.size());
-  for (int64_t b = 0; b < segments.size(); ++b) {
-    const int64_t end = segments.past(b) + segments.length(b);
-    QKV_CHECK(end <= config_.max_len, kValue,
-              "transformer: a sequence of {} tokens; this model has {} positions", end, config_.max_len);
-    for (int64_t i = segments.past(b); i < end; ++i) places.push_back(static_cast<int32_t>(i));
-  }
-  const Var x =
-      embedding(ids, table, std::sqrt(static_cast<double>(config_.d_model)), places, positions, pass.dtype());
+  const Var x = embedding(ids, table, std::sqrt(static_cast<double>(config_.d_model)),
+                          places_of_rows(segments, ids.size(), config_.max_len, "transformer"), positions,
+                          pass.dtype());
   return dropout(x, pass.rate(config_.dropout), pass.next_key());
 }
 

@@ -3,59 +3,34 @@
 #include "qkv/attention/variant.h"
 #include "qkv/base/error.h"
 #include "qkv/base/quote.h"
+#include "qkv/models/config_check.h"
 #include "qkv/nn/activation.h"
-#include "qkv/nn/positions.h"
 
 namespace qkv {
-namespace {
-
-constexpr int64_t kMaxVocab = int64_t{1} << 24, kMaxWidth = 65536, kMaxLayers = 512, kMaxPositions = 32768,
-                  kMaxPositionTable = int64_t{1} << 26;  // max_len x d_model: 256 MiB of f32
-
-}  // namespace
-
 void TransformerConfig::validate(const std::string& where) const {
-  const auto check_range = [&](const char* field, int64_t value, int64_t min, int64_t max) {
-    QKV_CHECK(value >= min && value <= max, kValue, "{}: {} is {}, needs to be {} to {}", where, field, value,
-              min, max);
-  };
-  const auto check_rate = [&](const char* field, double value) {
-    QKV_CHECK(value >= 0 && value < 1, kValue, "{}: {} is {}, needs to be at least 0 and below 1", where,
-              field, value);
-  };
-  check_range("vocab_size", vocab_size, 2, kMaxVocab);
-  check_range("target_vocab_size", target_vocab_size, 0, kMaxVocab);
-  check_range("d_model", d_model, 1, kMaxWidth);
-  check_range("d_ff", d_ff, 1, kMaxWidth * 4);
-  check_range("encoder_layers", encoder_layers, 1, kMaxLayers);
-  check_range("decoder_layers", decoder_layers, 1, kMaxLayers);
-  check_range("n_heads", n_heads, 1, kMaxWidth);
-  check_range("n_kv_heads", kv_heads(), 1, n_heads);
-  check_range("d_k", d_k, 0, kMaxWidth);
-  check_range("d_v", d_v, 0, kMaxWidth);
-  check_range("max_len", max_len, 2, kMaxPositions);
-  QKV_CHECK(max_len * d_model <= kMaxPositionTable, kValue, "{}: max_len ({}) times d_model ({}) is over {}",
-            where, max_len, d_model, kMaxPositionTable);
+  const ConfigCheck check(where);
+  check.range("vocab_size", vocab_size, 2, kMaxVocab);
+  check.range("target_vocab_size", target_vocab_size, 0, kMaxVocab);
+  check.range("d_ff", d_ff, 1, kMaxWidth * 4);
+  check.range("encoder_layers", encoder_layers, 1, kMaxLayers);
+  check.range("decoder_layers", decoder_layers, 1, kMaxLayers);
+  check.heads(d_model, n_heads, d_k, d_v);
+  check.range("n_kv_heads", kv_heads(), 1, n_heads);
   QKV_CHECK(n_heads % kv_heads() == 0, kValue, "{}: n_heads ({}) is not a multiple of n_kv_heads ({})", where,
             n_heads, kv_heads());
-  QKV_CHECK((d_k > 0 && d_v > 0) || d_model % n_heads == 0, kValue,
-            "{}: n_heads ({}) does not divide d_model ({}); choose another, or give d_k and d_v", where,
-            n_heads, d_model);
-  check_position_table(positions, where);
-  QKV_CHECK(positions != "sinusoidal" || d_model % 2 == 0, kValue,
-            "{}: d_model ({}) is odd; sinusoidal positions take features in pairs", where, d_model);
+  check.positions(positions, max_len, d_model);
   check_variant(encoder_attention, where + ": encoder_attention", heads(), d_model, /*causal=*/false,
                 /*cross=*/false);
   check_variant(decoder_attention, where + ": decoder_attention", heads(), d_model, /*causal=*/true,
                 /*cross=*/false);
   check_variant(cross_attention, where + ": attention to the source", heads(), d_model, /*causal=*/false,
                 /*cross=*/true);
-  check_rate("dropout", dropout);
-  check_rate("attention_dropout", attention_dropout);
-  check_rate("activation_dropout", activation_dropout);
-  check_rate("stochastic_depth", stochastic_depth);
+  check.rate("dropout", dropout);
+  check.rate("attention_dropout", attention_dropout);
+  check.rate("activation_dropout", activation_dropout);
+  check.rate("stochastic_depth", stochastic_depth);
   for (auto [field, id] : {std::pair{"pad_id", pad_id}, {"eos_id", eos_id}, {"start_id", start_id}})
-    check_range(field, id, 0, std::min(source_vocab(), target_vocab()) - 1);
+    check.range(field, id, 0, std::min(source_vocab(), target_vocab()) - 1);
 }
 
 std::string public_model_type(const TransformerConfig& c) {

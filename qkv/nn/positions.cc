@@ -44,4 +44,19 @@ ParameterPtr position_table(const std::string& word, ParameterSet& set, const st
   return table;
 }
 
+std::vector<int32_t> places_of_rows(const Segments& segments, size_t n_ids, int64_t max_len,
+                                    std::string_view where) {
+  QKV_CHECK(static_cast<int64_t>(n_ids) == segments.n_tokens(), kShape,
+            "{}: {} ids, but segments of {} tokens", where, n_ids, segments.n_tokens());
+  std::vector<int32_t> places;
+  places.reserve(n_ids);
+  for (int64_t b = 0; b < segments.size(); ++b) {
+    const int64_t end = segments.past(b) + segments.length(b);
+    QKV_CHECK(end <= max_len, kValue, "{}: a sequence of {} tokens; this model has {} positions", where, end,
+              max_len);
+    for (int64_t i = segments.past(b); i < end; ++i) places.push_back(static_cast<int32_t>(i));
+  }
+  return places;
+}
+
 }  // namespace qkv

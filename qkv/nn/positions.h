@@ -1,7 +1,10 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
+#include "qkv/base/segments.h"
 #include "qkv/nn/parameter_set.h"
 
 namespace qkv {
@@ -19,5 +22,11 @@ ParameterPtr position_table(const std::string& word, ParameterSet& set, const st
                             int64_t max_len, int64_t d, double deviation);
 /// Error kValue, beginning with `where`, for a word that is none of the three.
 void check_position_table(const std::string& word, const std::string& where);
+
+/// Where each row stands in its sequence: past(b), past(b) + 1, ... for sequence b. For embeddings, which
+/// look up ids and places together: errors, beginning with `where`: kShape (n_ids is not the number of rows),
+/// kValue (a sequence is longer than max_len).
+std::vector<int32_t> places_of_rows(const Segments& segments, size_t n_ids, int64_t max_len,
+                                    std::string_view where);
 
 }  // namespace qkv
