@@ -21,8 +21,16 @@ struct Gpt2Config {
   int64_t d_k = 0, d_v = 0;  // a head's; 0: d_model / n_heads
   Activation activation = Activation::kGeluTanh;
   double dropout = 0.1;
+  double eps = 1e-5;                     // of the norms
   std::string positions = "learned";     // added to the embeddings: nn/positions.h
   std::string attention = "scaled_dot";  // in words: attention/variant.h
+  int32_t eos_id = -1;                   // <|endoftext|>, between texts; -1: there is none
+
+  int64_t key_width() const { return d_k > 0 ? d_k : d_model / n_heads; }
+  int64_t value_width() const { return d_v > 0 ? d_v : d_model / n_heads; }
+  /// Error kValue, naming `where` and the field: sizes out of range, heads that do not divide, words that
+  /// make no sense.
+  void validate(const std::string& where = "gpt2") const;
 };
 
 class Gpt2Block {
@@ -43,6 +51,7 @@ class Gpt2Block {
 class Gpt2 {
  public:
   explicit Gpt2(const Gpt2Config& config, ParameterStart start, DType dtype = DType::kF32);
+  const Gpt2Config& config() const { return config_; }
   const ParameterSet& parameters() const { return set_; }
 
   /// ids of packed texts -> hidden [n_tokens, d_model], after the last norm; logits are hidden times
