@@ -43,8 +43,10 @@ void check(const BpeTrainerOptions& options) {
     QKV_CHECK(seen.insert(token).second, kValue, "tokenizer training: special token {} is given twice",
               quote(token));
   }
-  QKV_CHECK(options.end_token.empty() || is_special(options, options.end_token), kValue,
-            "tokenizer training: end_token {} is not among the special tokens", quote(options.end_token));
+  for (const auto& [field, token] :
+       {std::pair{"start_token", options.start_token}, {"end_token", options.end_token}})
+    QKV_CHECK(token.empty() || is_special(options, token), kValue,
+              "tokenizer training: {} {} is not among the special tokens", field, quote(token));
 }
 
 Json sequence_or_one(const char* key, Json parts) {
@@ -145,17 +147,32 @@ Json added_tokens(const BpeTrainerOptions& options) {
   return out;
 }
 
-Json end_template(const BpeTrainerOptions& options) {
-  const std::string& token = options.end_token;
-  if (token.empty()) return nullptr;
-  const auto sequence = [](const char* id) { return Json{{"Sequence", {{"id", id}, {"type_id", 0}}}}; };
-  const Json end = {{"SpecialToken", {{"id", token}, {"type_id", 0}}}};
-  const auto at = std::find(options.special_tokens.begin(), options.special_tokens.end(), token);
-  const auto id = at - options.special_tokens.begin();
+// [start] A [end], and with a second text [start] A [end] B [end].
+Json frame(const BpeTrainerOptions& options) {
+  Json single = Json::array(), pair = Json::array(), specials = Json::object();
+  const auto put = [&](Json& list, const std::string& token, int64_t type) {
+    if (token.empty()) return;
+    list.push_back({{"SpecialToken", {{"id", token}, {"type_id", type}}}});
+    const auto at = std::find(options.special_tokens.begin(), options.special_tokens.end(), token);
+    const auto id = at - options.special_tokens.begin();
+    specials[token] = {{"id", token}, {"ids", {id}}, {"tokens", {token}}};
+  };
+  const auto text = [](const char* id, int64_t type) {
+    return Json{{"Sequence", {{"id", id}, {"type_id", type}}}};
+  };
+  // BERT tells the two texts of a pair apart; what has an end alone does not.
+  const int64_t second = options.start_token.empty() ? 0 : 1;
+  put(single, options.start_token, 0);
+  single.push_back(text("A", 0));
+  put(single, options.end_token, 0);
+  pair = single;
+  pair.push_back(text("B", second));
+  put(pair, options.end_token, second);
+  if (specials.empty()) return nullptr;
   return {{"type", "TemplateProcessing"},
-          {"single", Json::array({sequence("A"), end})},
-          {"pair", Json::array({sequence("A"), end, sequence("B"), end})},
-          {"special_tokens", {{token, {{"id", token}, {"ids", {id}}, {"tokens", {token}}}}}}};
+          {"single", std::move(single)},
+          {"pair", std::move(pair)},
+          {"special_tokens", std::move(specials)}};
 }
 
 }  // namespace
@@ -193,7 +210,7 @@ Tokenizer train_bpe(const std::function<bool(std::string& line)>& next, const Bp
             options.byte_level ? "bytes" : "characters", got - base, options.min_frequency, got);
 
   json["added_tokens"] = added_tokens(options);
-  json["post_processor"] = end_template(options);
+  json["post_processor"] = frame(options);
   json["model"] = model_json(pieces, merges, options);
   return Tokenizer::from_json(io::dump_json(json), "tokenizer training: result");
 }

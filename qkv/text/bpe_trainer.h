@@ -36,8 +36,8 @@ struct BpeTrainerOptions {
   /// Ids 0, 1, ... in this order. No merge ever makes one of these.
   std::vector<std::string> special_tokens = {"<pad>", "</s>", "<unk>"};
 
-  /// Appended to every text by encode(); must be a special token. Empty: nothing is appended.
-  std::string end_token = "</s>";
+  /// Put before and after every text by encode(); special tokens. Empty: nothing.
+  std::string start_token, end_token = "</s>";
 
   /// In characters of the vocabulary's spelling (bytes, for byte_level); 0 means any length.
   int64_t max_token_length = 0;

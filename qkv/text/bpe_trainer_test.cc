@@ -8,7 +8,7 @@
 #include <map>
 #include <random>
 
-#include "qkv/base/error.h"
+#include "qkv/base/testing.h"
 #include "qkv/io/file.h"
 #include "qkv/io/json.h"
 #include "qkv/text/utf8.h"
@@ -241,6 +241,25 @@ TEST(BpeTrainer, TenThousandMergesOfRealTextTakeSeconds) {
   for (size_t i = 0; i < lines.size(); i += 97) EXPECT_EQ(t.decode(t.encode(lines[i])), lines[i]);
   const Tokenizer again = Tokenizer::from_json(t.to_json(), "again");
   EXPECT_EQ(again.encode(lines[1]), t.encode(lines[1]));
+}
+
+TEST(BpeTrainer, FramesATextAsItsModelWants) {
+  BpeTrainerOptions options{.vocab_size = 258,
+                            .prefix_space = false,
+                            .special_tokens = {"[CLS]", "[SEP]"},
+                            .start_token = "[CLS]",
+                            .end_token = "[SEP]"};
+  const std::vector<std::string> lines = {"low"};
+  const Tokenizer framed = train_bpe(lines, options);
+  const std::vector<int32_t> ids = framed.encode("low");
+  ASSERT_EQ(ids.size(), 5u);
+  EXPECT_EQ(ids.front(), 0);
+  EXPECT_EQ(ids.back(), 1);
+  EXPECT_EQ(framed.decode(ids), "low");
+  options.start_token = options.end_token = "";
+  EXPECT_EQ(train_bpe(lines, options).encode("low").size(), 3u);
+  options.start_token = "[BOS]";
+  EXPECT_ERROR(kValue, "start_token \"[BOS]\" is not among", (void)train_bpe(lines, options));
 }
 
 }  // namespace

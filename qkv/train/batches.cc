@@ -4,17 +4,12 @@
 #include <numeric>
 
 #include "qkv/base/error.h"
-#include "qkv/base/philox.h"
+#include "qkv/base/shuffle.h"
 
 namespace qkv {
 namespace {
 
 constexpr uint32_t kShuffle = 0x5117;  // random streams of shuffling: sentences, then batches
-
-template <class T>
-void shuffle(std::vector<T>& items, RandomStream& random) {
-  for (size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[random.below(i)]);
-}
 
 void append(const std::vector<int32_t>& ids, std::vector<int32_t>& rows) {
   rows.insert(rows.end(), ids.begin(), ids.end());
