@@ -10,7 +10,11 @@
 #include "qkv/io/file.h"
 #include "qkv/io/json.h"
 #include "qkv/io/safetensors.h"
+#include "qkv/models/bert_files.h"
+#include "qkv/models/gpt2_files.h"
+#include "qkv/models/model_files.h"
 #include "qkv/nn/activation.h"
+#include "qkv/tasks/model_directory.h"
 #include "qkv/tasks/translation_model.h"
 
 namespace qkv::cli {
@@ -23,18 +27,72 @@ std::string lower_case(std::string text) {
   return text;
 }
 
+// What there is to say of a model besides its tensors.
+struct Description {
+  io::Json config;
+  int64_t parameters = 0;
+  std::vector<std::string> lines;
+};
+
+std::string positions_text(const std::string& word) { return word == "none" ? "no added" : word; }
+
+Description describe(const Transformer& model) {
+  const TransformerConfig& c = model.config();
+  return {
+      .config = to_json(c),
+      .parameters = model.parameters().numel(),
+      .lines = {fmt::format("encoder-decoder Transformer, {}-norm, {} positions (model_type {})",
+                            c.pre_norm ? "pre" : "post", positions_text(c.positions), public_model_type(c)),
+                fmt::format("{} + {} layers, d_model {}, {} heads of d_k {} and d_v {}, d_ff {}, {}",
+                            c.encoder_layers, c.decoder_layers, c.d_model, c.n_heads, c.key_width(),
+                            c.value_width(), c.d_ff, activation_name(c.activation)),
+                fmt::format("attention: encoder {}, decoder {}, cross {}", c.encoder_attention,
+                            c.decoder_attention, c.cross_attention),
+                "vocabulary: " + (c.shared_vocab() ? fmt::format("{} entries, joint", c.vocab_size)
+                                                   : fmt::format("{} source, {} target entries",
+                                                                 c.source_vocab(), c.target_vocab()))}};
+}
+
+// Gpt2 and Bert: one stack.
+template <class Model>
+Description describe_stack(const Model& model, const std::string& kind) {
+  const auto& c = model.config();
+  return {
+      .config = to_json(c),
+      .parameters = model.parameters().numel(),
+      .lines = {fmt::format("{}, {} positions (model_type {})", kind, positions_text(c.positions),
+                            public_model_type(c)),
+                fmt::format("{} layers, d_model {}, {} heads of d_k {} and d_v {}, d_ff {}, {}", c.n_layers,
+                            c.d_model, c.n_heads, c.key_width(), c.value_width(), c.d_ff,
+                            activation_name(c.activation)),
+                "attention: " + c.attention,
+                fmt::format("vocabulary: {} entries; texts of up to {} tokens", c.vocab_size, c.max_len)}};
+}
+
+Description describe(const std::string& dir) {
+  const std::string type = io::get_string(read_model_config(dir), "model_type", config_path(dir));
+  if (type == "gpt2" || type == "qkv_gpt2")
+    return describe_stack(*load_gpt2(dir), "decoder (GPT-2), pre-norm");
+  if (type == "bert" || type == "qkv_bert") {
+    const auto model = load_bert(dir);
+    return describe_stack(*model, fmt::format("encoder (BERT), post-norm{}{}",
+                                              model->config().masked_lm ? ", predicts hidden words" : "",
+                                              model->config().pooler ? ", pools" : ""));
+  }
+  return describe(*TranslationModel::load(dir).transformer);
+}
+
 void run(const std::string& given, bool json, bool tensors) {
   const std::string dir = resolve_model_directory(given);
-  const TranslationModel model = TranslationModel::load(dir);
-  const TransformerConfig& c = model.transformer->config();
+  const Description model = describe(dir);
   const std::string weights = dir + "/model.safetensors";
   const auto file = io::SafetensorsFile::open(weights);
-  const int64_t bytes = io::file_size(weights), parameters = model.transformer->parameters().numel();
+  const int64_t bytes = io::file_size(weights);
   const std::string dtype = file.tensors().empty() ? "" : lower_case(file.tensors().front().dtype);
   if (json) {
     io::Json out = {{"directory", dir},
-                    {"config", to_json(c)},
-                    {"parameters", parameters},
+                    {"config", model.config},
+                    {"parameters", model.parameters},
                     {"bytes", bytes},
                     {"dtype", dtype}};
     for (const auto& t : file.tensors())
@@ -44,17 +102,8 @@ void run(const std::string& given, bool json, bool tensors) {
     return;
   }
   print("{}\n", dir);
-  print("  encoder-decoder Transformer, {}-norm, {} positions (model_type {})\n", c.pre_norm ? "pre" : "post",
-        c.positions == "none" ? "no added" : c.positions, public_model_type(c));
-  print("  {} + {} layers, d_model {}, {} heads of d_k {} and d_v {}, d_ff {}, {}\n", c.encoder_layers,
-        c.decoder_layers, c.d_model, c.n_heads, c.key_width(), c.value_width(), c.d_ff,
-        activation_name(c.activation));
-  print("  attention: encoder {}, decoder {}, cross {}\n", c.encoder_attention, c.decoder_attention,
-        c.cross_attention);
-  print("  vocabulary: {}\n",
-        c.shared_vocab() ? fmt::format("{} entries, joint", c.vocab_size)
-                         : fmt::format("{} source, {} target entries", c.source_vocab(), c.target_vocab()));
-  print("  {:.2f} M parameters, {:.1f} MB of weights as {}\n", static_cast<double>(parameters) / 1e6,
+  for (const std::string& line : model.lines) print("  {}\n", line);
+  print("  {:.2f} M parameters, {:.1f} MB of weights as {}\n", static_cast<double>(model.parameters) / 1e6,
         static_cast<double>(bytes) / 1e6, dtype.empty() ? "nothing" : dtype);
   if (tensors)
     for (const auto& t : file.tensors())

@@ -97,7 +97,9 @@ void Progress::on_validation(const TrainingState& state, const Validation& v, bo
   clear_bar();
   note("validation at step {} (epoch {}, {}): loss {:.4f}, perplexity {:.2f}{}{}\n", state.step,
        state.epoch + (state.batch > 0 ? 1 : 0), duration(state.seconds), v.loss, v.perplexity,
-       v.has_score ? fmt::format(", BLEU {:.2f}", v.score) : "", best ? "  (best so far)" : "");
+       (v.has_score() ? fmt::format(", {} {:.2f}", v.score_name, v.score) : "") +
+           (v.bits_per_byte > 0 ? fmt::format(", {:.3f} bits a byte", v.bits_per_byte) : ""),
+       best ? "  (best so far)" : "");
 }
 
 void Progress::on_message(const std::string& text) {

@@ -166,6 +166,12 @@ void Settings::load_file(const std::string& path, int depth) {
     load_file((std::filesystem::path(path).parent_path() / base->as_string()->get()).string(), depth + 1);
     file.erase("base");
   }
+  if (const toml::node* task = file.get("task")) {
+    QKV_CHECK(task->is_string() && task->as_string()->get() == task_, kFormat,
+              "{}: these are settings of another task ({}), not of {}", where,
+              task->is_string() ? quote(task->as_string()->get()) : "no text", task_);
+    file.erase("task");
+  }
   for (const auto& [section, node] : file) {
     const toml::table* table = node.as_table();
     QKV_CHECK(
@@ -202,7 +208,7 @@ void Settings::set_from_file(const std::string& path, const std::string& name, c
 }
 
 std::string Settings::to_toml() const {
-  std::string out, section;
+  std::string section, out = task_.empty() ? "" : fmt::format("task = {}\n", toml_string(task_));
   for (const Setting& s : settings_) {
     if (s.section != section) {
       section = s.section;

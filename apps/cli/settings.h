@@ -19,6 +19,10 @@ namespace qkv::cli {
 /// misspells, with the nearest one.
 class Settings {
  public:
+  /// `task`: what the settings are of. It stands first in what to_toml() gives, and files of another are
+  /// refused.
+  explicit Settings(std::string task = "") : task_(std::move(task)) {}
+
   void add(const std::string& section, const std::string& key, std::string& field, const std::string& help);
   void add(const std::string& section, const std::string& key, int64_t& field, const std::string& help);
   void add(const std::string& section, const std::string& key, double& field, const std::string& help);
@@ -59,6 +63,7 @@ class Settings {
     std::function<std::string()> toml;
     std::string shown_default;
   };
+  std::string task_;
   std::vector<Setting> settings_;
   std::map<std::string, std::string> flags_;  // key -> text, as given
   std::set<std::string> in_file_;             // keys

@@ -97,5 +97,14 @@ TEST_F(SettingsFile, WrongOnesAreNamed) {
   EXPECT_ERROR(kIo, "missing.toml", load("base = \"missing.toml\"\n"));
 }
 
+TEST_F(SettingsFile, OfAnotherTaskIsRefused) {
+  Settings mine("lm"), others("mlm");
+  int64_t steps = 1;
+  for (Settings* s : {&mine, &others}) s->add("training", "steps", steps, "a number of steps");
+  put(folder_ / "x.toml", mine.to_toml());
+  mine.load(folder_ / "x.toml");
+  EXPECT_ERROR(kFormat, "settings of another task (\"lm\"), not of mlm", others.load(folder_ / "x.toml"));
+}
+
 }  // namespace
 }  // namespace qkv::cli

@@ -11,7 +11,7 @@
 #include "apps/cli/progress.h"
 #include "apps/cli/run_lock.h"
 #include "apps/cli/sweep.h"
-#include "apps/cli/train_settings.h"
+#include "apps/cli/train_task.h"
 #include "qkv/base/cpu.h"
 #include "qkv/base/parallel.h"
 #include "qkv/base/quote.h"
@@ -81,32 +81,21 @@ void print_rates(const RateRange& r) {
         r.broke ? "the loss broke after the last line" : "the loss never broke", r.least, r.suggested);
 }
 
+using MakeTask = std::unique_ptr<TrainTask> (*)();
+
 struct Command {
-  TrainSettings train;
-  Settings settings;
+  explicit Command(MakeTask make_task) : make(make_task), task(make_task()) { task->describe(settings); }
+
+  MakeTask make;
+  std::unique_ptr<TrainTask> task;
+  Settings settings{task->name()};
   std::string config, out, sweep, command_line;
   bool resume = false, quiet = false, find_lr = false;
-
-  // Pairs in one file, or two files of lines: what a flag gives takes the place of what a recipe gave in the
-  // other form.
-  void choose_form(const std::string& prefix, std::string& pairs, std::string& source,
-                   std::string& target) const {
-    const bool one = settings.from_flag(prefix + "pairs"),
-               two = settings.from_flag(prefix + "source") || settings.from_flag(prefix + "target");
-    if (one && !two) source.clear(), target.clear();
-    if (two && !one) pairs.clear();
-  }
 
   // A path given as a flag means what it says; one of a settings file lies under the data folder. Absolute
   // from here on, so that the run's own config.toml can be read from anywhere.
   void resolve_paths() {
-    for (auto [key, path] : {std::pair{"pairs", &train.pairs},
-                             {"source", &train.source},
-                             {"target", &train.target},
-                             {"valid_pairs", &train.valid_pairs},
-                             {"valid_source", &train.valid_source},
-                             {"valid_target", &train.valid_target},
-                             {"tokenizer", &train.tokenizer}})
+    for (const auto& [key, path] : task->paths())
       if (!path->empty()) {
         const bool typed = settings.from_flag(key);
         *path = std::filesystem::absolute(typed ? *path : data_path(*path)).lexically_normal().string();
@@ -116,44 +105,6 @@ struct Command {
                   "where to get it",
                   *path, key);
       }
-  }
-
-  ParallelText read(const char* what, const std::string& prefix, const std::string& pairs,
-                    const std::string& source, const std::string& target) const {
-    const bool two = !source.empty() && !target.empty();
-    QKV_CHECK(
-        pairs.empty() || (source.empty() && target.empty()), kValue,
-        "train: {} data is given twice: as --{}pairs, and as --{}source or --{}target; give one of the two",
-        what, prefix, prefix, prefix);
-    QKV_CHECK(!pairs.empty() || two, kValue,
-              "train: {} data: give --{}pairs FILE, or both --{}source FILE and --{}target FILE", what,
-              prefix, prefix, prefix);
-    return pairs.empty() ? read_parallel_files(source, target) : read_parallel_tsv(pairs, train.swap);
-  }
-
-  void learn_vocabulary(TranslationModel& model, const ParallelText& text, TrainObserver& observer) const {
-    if (!train.tokenizer.empty()) {
-      QKV_CHECK(train.joint, kValue,
-                "train: --tokenizer is for both languages; --joint false does not go with it");
-      model.source_tokenizer = model.target_tokenizer =
-          std::make_shared<Tokenizer>(Tokenizer::load(train.tokenizer));
-      return;
-    }
-    BpeTrainerOptions options = train.bpe();
-    options.allow_smaller = !settings.given("vocab_size");
-    if (train.joint) {
-      std::vector<std::string> lines = text.source;
-      lines.insert(lines.end(), text.target.begin(), text.target.end());
-      model.source_tokenizer = model.target_tokenizer =
-          std::make_shared<Tokenizer>(train_bpe(lines, options));
-    } else {
-      model.source_tokenizer = std::make_shared<Tokenizer>(train_bpe(text.source, options));
-      model.target_tokenizer = std::make_shared<Tokenizer>(train_bpe(text.target, options));
-    }
-    const int64_t entries = model.source_tokenizer->vocab_size();
-    observer.on_message(fmt::format("vocabulary: {} entries{}{}", entries,
-                                    train.joint ? ", joint" : " for each language",
-                                    entries < train.vocab_size ? " (the text gives no more)" : ""));
   }
 
   void record() const {
@@ -183,10 +134,7 @@ struct Command {
       // A run knows its own settings; flags given now still beat them.
       settings.load(resume && config.empty() && io::exists(out + "/config.toml") ? out + "/config.toml"
                                                                                  : config);
-      train.resolve();
-      TransformerConfig model = train.model;
-      model.vocab_size = std::max<int64_t>(3, train.vocab_size);
-      model.validate("train");
+      task->resolve(settings);
     } catch (const Error& e) {
       // What was typed is wrong: a wrong call, with its own exit status. A damaged file is not.
       if (e.code() == ErrorCode::kValue) throw CLI::ValidationError(e.what());
@@ -196,97 +144,44 @@ struct Command {
 
   void run() {
     settle();
-    choose_form("", train.pairs, train.source, train.target);
-    choose_form("valid_", train.valid_pairs, train.valid_source, train.valid_target);
     resolve_paths();
     check_out();
 
     Progress progress;
     TrainObserver silent;
     TrainObserver& observer = quiet ? silent : static_cast<TrainObserver&>(progress);
-    const ParallelText training = read("training", "", train.pairs, train.source, train.target);
-    const ParallelText validation =
-        read("validation", "valid-", train.valid_pairs, train.valid_source, train.valid_target);
-    if (training.skipped_empty > 0)
-      observer.on_message(fmt::format("{} pairs with an empty side left out", training.skipped_empty));
-
-    TranslationModel model;
-    const std::string tokenizer_path = out + "/tokenizer.json", target_path = out + "/target_tokenizer.json";
-    if (resume) {
-      QKV_CHECK(io::exists(tokenizer_path), kIo,
-                "train: {} is gone, and the weights stand for its pieces; best/ and last/ hold copies",
-                tokenizer_path);
-      model.source_tokenizer = model.target_tokenizer =
-          std::make_shared<Tokenizer>(Tokenizer::load(tokenizer_path));
-      if (!train.joint) model.target_tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(target_path));
-    } else {
-      learn_vocabulary(model, training, observer);
-      train.vocab_size = model.source_tokenizer->vocab_size();  // config.toml says what it became
-    }
-    for (const auto& tokenizer : {model.source_tokenizer, model.target_tokenizer}) {
-      const std::vector<int32_t> probe = tokenizer->encode("a");
-      QKV_CHECK(
-          !probe.empty() && probe.back() == train.model.eos_id && tokenizer->is_special(train.model.pad_id),
-          kValue,
-          "train: the tokenizer needs to append </s> with id {} to a sentence and to have <pad> as id {}, as "
-          "those of qkv do",
-          train.model.eos_id, train.model.pad_id);
-      QKV_CHECK(tokenizer->max_emitted_id() < tokenizer->vocab_size(), kValue,
-                "train: the tokenizer makes ids up to {}, but has {} entries", tokenizer->max_emitted_id(),
-                tokenizer->vocab_size());
-    }
-    const bool shared = model.source_tokenizer == model.target_tokenizer;
-    train.model.vocab_size = model.source_tokenizer->vocab_size();
-    train.model.target_vocab_size = shared ? 0 : model.target_tokenizer->vocab_size();
-    model.transformer = std::make_shared<Transformer>(train.model, train.train.seed);
-
-    TranslationTrainee trainee(model, training, validation, train.task);
-    if (trainee.n_skipped() > 0)
-      observer.on_message(fmt::format("{} pairs longer than {} tokens left out", trainee.n_skipped(),
-                                      train.task.batches.max_length));
+    const std::unique_ptr<Trainee> trainee = task->make(settings, resume ? out : "", observer);
     if (resume)
       for (const std::string& change : settings.changes())
         observer.on_message("changed for this resumption: " + change);
-    observer.on_message(
-        fmt::format("{} pairs, {} target tokens an epoch, {:.2f} M parameters, {} on {} with {} threads",
-                    training.source.size(), trainee.training_target_tokens(),
-                    static_cast<double>(model.transformer->parameters().numel()) / 1e6,
-                    name(train.train.dtype), name(isa()), threads()));
-
-    if (find_lr) return print_rates(find_rate(trainee, train.train, {}));
+    TrainOptions& options = task->loop.options;
+    if (find_lr) return print_rates(find_rate(*trainee, options, {}));
     io::make_directories(out);
     const RunLock lock(out);
     for (const char* folder : {"", "/checkpoints", "/weights"})
       if (io::is_directory(out + folder)) io::remove_abandoned_temporaries(out + folder);
-    if (!resume) {
-      model.source_tokenizer->save(tokenizer_path);
-      if (!shared) model.target_tokenizer->save(target_path);
-    }
-    train.train.run_dir = out;
-    train.train.resume = resume;
-    train.train.stop = &stop_requested;
+    if (!resume) task->save_vocabulary(out);
+    options.run_dir = out;
+    options.resume = resume;
+    options.stop = &stop_requested;
     std::signal(SIGINT, on_signal);
     std::signal(SIGTERM, on_signal);
     std::signal(SIGHUP, on_signal);  // a terminal that is closed
     Observer recorder(observer, [&] { record(); });
-    const TrainResult result = qkv::train(trainee, train.train, recorder);
+    const TrainResult result = qkv::train(*trainee, options, recorder);
     if (result.stopped)
       throw Error(
           ErrorCode::kCancelled,
-          fmt::format(
-              "training stopped at step {} and saved; go on with: qkv train translate --out {} --resume",
-              result.state.step, out));
-    observer.on_message(
-        fmt::format("done in {}: {}/{} is the best on validation; try it:\n  echo 'A sentence.' | qkv "
-                    "translate --model {}",
-                    duration(result.state.seconds), out, result.chosen, out));
+          fmt::format("training stopped at step {} and saved; go on with: qkv train {} --out {} --resume",
+                      result.state.step, task->name(), out));
+    observer.on_message(fmt::format("done in {}: {}/{} is the best on validation; {}",
+                                    duration(result.state.seconds), out, result.chosen, task->next(out)));
   }
 };
 
 // A run of a sweep: the call's settings, and the point's over them.
 std::unique_ptr<Command> run_of(const Command& all, const SweepPoint& point, const std::string& folder) {
-  auto one = std::make_unique<Command>();
-  one->train.describe(one->settings);
+  auto one = std::make_unique<Command>(all.make);
   one->config = all.config;
   one->out = folder;
   one->quiet = all.quiet;
@@ -337,8 +232,7 @@ void run_sweep(const Command& all) {
         std::unique_ptr<Command> one = run_of(all, points[i], folder);
         one->resume = has_checkpoint(folder + "/checkpoints");
         if (one->resume) {  // the run has its own settings
-          one = std::make_unique<Command>();
-          one->train.describe(one->settings);
+          one = std::make_unique<Command>(all.make);
           one->out = folder;
           one->quiet = all.quiet;
           one->command_line = all.command_line;
@@ -364,42 +258,54 @@ std::string own_command_line() {
   return bytes;
 }
 
-}  // namespace
-
-void add_train_command(CLI::App& app) {
-  CLI::App* train = app.add_subcommand("train", "train a model");
-  train->require_subcommand(1);
-  CLI::App* translate =
-      train->add_subcommand("translate", "train an encoder-decoder Transformer on sentence pairs");
-  auto command = std::make_shared<Command>();
-  translate->add_option("-c,--config", command->config,
-                        "settings file (TOML), see recipes/; data paths in it are relative to $QKV_DATA");
-  translate->add_option("-o,--out", command->out,
-                        "run directory: checkpoints, metrics.jsonl, best/, last/, average/");
-  translate->add_flag("--resume", command->resume, "go on from the newest good checkpoint of --out");
-  translate->add_flag("-q,--quiet", command->quiet, "say nothing");
-  translate->add_flag("--find-lr", command->find_lr,
-                      "train 200 steps at rates that rise from 1e-7 to 1, print the losses, suggest a rate");
-  translate->add_option("--sweep", command->sweep,
-                        "TOML file of lists, lr = [0.001, 0.003] say: a run for each combination, in folders "
-                        "under --out; then a table, best first. Called again, it goes on");
-  command->train.describe(command->settings);
-  command->settings.bind(*translate);
-  translate->footer(
-      "Example:\n"
-      "  qkv train translate --config recipes/small.toml --pairs mine.tsv --valid-pairs valid.tsv --out "
-      "runs/mine\n"
-      "  qkv train translate --config recipes/multi30k-en-de.toml --out runs/multi30k\n"
-      "  qkv train translate --pairs mine.tsv --valid-pairs valid.tsv --optimizer lion --find-lr\n"
+void add_task(CLI::App& train, MakeTask make) {
+  auto command = std::make_shared<Command>(make);
+  CLI::App* app = train.add_subcommand(command->task->name(), command->task->about());
+  app->add_option("-c,--config", command->config,
+                  "settings file (TOML), see recipes/; data paths in it are relative to $QKV_DATA");
+  app->add_option("-o,--out", command->out,
+                  "run directory: checkpoints, metrics.jsonl, best/, last/, average/");
+  app->add_flag("--resume", command->resume, "go on from the newest good checkpoint of --out");
+  app->add_flag("-q,--quiet", command->quiet, "say nothing");
+  app->add_flag("--find-lr", command->find_lr,
+                "train 200 steps at rates that rise from 1e-7 to 1, print the losses, suggest a rate");
+  app->add_option("--sweep", command->sweep,
+                  "TOML file of lists, lr = [0.001, 0.003] say: a run for each combination, in folders "
+                  "under --out; then a table, best first. Called again, it goes on");
+  command->settings.bind(*app);
+  app->footer(fmt::format(
+      "Example:\n{}"
       "Ctrl-C saves and leaves; --resume goes on to the same bits (and names what a flag changes: then to "
-      "others).");
-  translate->callback([command] {
+      "others).",
+      command->task->examples()));
+  app->callback([command] {
     command->command_line = own_command_line();
     if (command->sweep.empty())
       command->run();
     else
       run_sweep(*command);
   });
+}
+
+}  // namespace
+
+void check_vocabulary_kept(const std::string& path) {
+  QKV_CHECK(io::exists(path), kIo,
+            "train: {} is gone, and the weights stand for its pieces; best/ and last/ hold copies", path);
+}
+
+std::string machine_line(int64_t n_parameters, DType dtype) {
+  return fmt::format("{:.2f} M parameters, {} on {} with {} thread{}",
+                     static_cast<double>(n_parameters) / 1e6, name(dtype), name(isa()), threads(),
+                     threads() == 1 ? "" : "s");
+}
+
+void add_train_command(CLI::App& app) {
+  CLI::App* train = app.add_subcommand("train", "train a model");
+  train->require_subcommand(1);
+  for (const MakeTask make :
+       {make_translation_task, make_language_model_task, make_masked_language_model_task})
+    add_task(*train, make);
 }
 
 }  // namespace qkv::cli

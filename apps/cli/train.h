@@ -4,7 +4,7 @@
 
 namespace qkv::cli {
 
-/// qkv train translate
+/// qkv train translate|lm|mlm
 void add_train_command(CLI::App& app);
 
 }  // namespace qkv::cli

@@ -112,8 +112,12 @@ void save_bert(const Bert& model, const std::string& dir, DType dtype) {
   save_model_files(dir, model.parameters(), to_json(model.config()), dtype, layout());
 }
 
+BertConfig load_bert_config(const std::string& dir) {
+  return bert_config_from_json(read_model_config(dir), config_path(dir));
+}
+
 std::unique_ptr<Bert> load_bert(const std::string& dir) {
-  BertConfig config = bert_config_from_json(read_model_config(dir), config_path(dir));
+  BertConfig config = load_bert_config(dir);
   ModelWeights weights(dir, layout());
   config.pooler = weights.holds("bert.pooler.dense.weight");
   config.masked_lm = weights.holds("cls.predictions.transform.dense.weight");

@@ -21,6 +21,9 @@ BertConfig bert_config_from_json(const io::Json& json, const std::string& where)
 /// As save_model_files() of model_files.h, errors too.
 void save_bert(const Bert& model, const std::string& dir, DType dtype = DType::kF32);
 
+/// dir/config.json, checked; without heads.
+BertConfig load_bert_config(const std::string& dir);
+
 /// With the heads whose weights are there. Files of BertModel (names without "bert.") and those with the old
 /// LayerNorm.gamma and beta are read too; the next-sentence head is passed over. Errors: those of
 /// bert_config_from_json() and ModelWeights.

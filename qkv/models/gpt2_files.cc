@@ -107,8 +107,12 @@ void save_gpt2(const Gpt2& model, const std::string& dir, DType dtype) {
   save_model_files(dir, model.parameters(), to_json(model.config()), dtype, layout(model.config()));
 }
 
+Gpt2Config load_gpt2_config(const std::string& dir) {
+  return gpt2_config_from_json(read_model_config(dir), config_path(dir));
+}
+
 std::unique_ptr<Gpt2> load_gpt2(const std::string& dir) {
-  const Gpt2Config config = gpt2_config_from_json(read_model_config(dir), config_path(dir));
+  const Gpt2Config config = load_gpt2_config(dir);
   ModelWeights weights(dir, layout(config));
   return load_weights_into<Gpt2>(config, weights);
 }

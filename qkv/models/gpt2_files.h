@@ -22,6 +22,9 @@ Gpt2Config gpt2_config_from_json(const io::Json& json, const std::string& where)
 /// As save_model_files() of model_files.h, errors too.
 void save_gpt2(const Gpt2& model, const std::string& dir, DType dtype = DType::kF32);
 
+/// dir/config.json, checked.
+Gpt2Config load_gpt2_config(const std::string& dir);
+
 /// Files with and without the prefix "transformer."; buffers (attn.bias) and a tied lm_head are passed over.
 /// Errors: those of gpt2_config_from_json() and ModelWeights.
 std::unique_ptr<Gpt2> load_gpt2(const std::string& dir);

@@ -24,9 +24,6 @@ struct TranslationModel {
   void save(const std::string& dir, DType dtype) const;
 };
 
-/// The directory that load() reads for `dir`: itself, or the chosen weights of a run.
-std::string resolve_model_directory(const std::string& dir);
-
 /// bf16 where this CPU has a unit for it, else f32: the dtype that models run in unless told otherwise.
 DType default_compute_dtype();
 /// "bf16", "f32", or "auto" for the default. Error kValue for anything else.

@@ -133,7 +133,7 @@ Validation TranslationTrainee::validate() {
     v.score = scores::corpus_bleu(hypotheses, {sample_references_},
                                   {.tokenize = scores::parse_bleu_tokenizer(options_.bleu_tokenize)})
                   .score;
-    v.has_score = true;
+    v.score_name = "bleu";
   }
   return v;
 }

@@ -11,7 +11,8 @@ namespace {
 
 io::Json to_json(const Validation& v) {
   io::Json json = {{"loss", v.loss}, {"perplexity", v.perplexity}};
-  if (v.has_score) json["bleu"] = v.score;
+  if (v.has_score()) json[v.score_name] = v.score;
+  if (v.bits_per_byte > 0) json["bits_per_byte"] = v.bits_per_byte;
   return json;
 }
 

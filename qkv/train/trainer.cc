@@ -252,7 +252,7 @@ class Loop {
     return merit(v) > state_.best;
   }
   double merit(const Validation& v) const {
-    return options_.choose_by_score && v.has_score ? v.score : -v.loss;
+    return options_.choose_by_score && v.has_score() ? v.score : -v.loss;
   }
 
   std::string snapshot_path(int64_t step) const {
@@ -363,7 +363,7 @@ class Loop {
       ema_->put_into_parameters();
       result.ema = consider("ema");
     }
-    const bool by_score = options_.choose_by_score && last_.has_score;
+    const bool by_score = options_.choose_by_score && last_.has_score();
     result.chosen_by = by_score ? "score" : "loss";
     result.chosen_value = by_score ? best : -best;
     metrics_.summary(options_.run_dir + "/summary.json", result);

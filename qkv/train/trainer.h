@@ -21,10 +21,13 @@ struct LossSums {
 };
 
 struct Validation {
-  double loss = 0;        // per token, as minimised
-  double perplexity = 0;  // exp of the mean -log p
-  double score = 0;       // of the decoded sample: BLEU; 0 when none is decoded
-  bool has_score = false;
+  double loss = 0;           // per token, as minimised
+  double perplexity = 0;     // exp of the mean -log p
+  double score = 0;          // of what the task measures besides, where more is better
+  std::string score_name;    // "bleu", "accuracy"; "": nothing
+  double bits_per_byte = 0;  // of the text that the tokens stand for; 0: not known
+
+  bool has_score() const { return !score_name.empty(); }
 };
 
 /// What a loop trains: a model with its data. All calls come from the loop's thread.
