@@ -24,7 +24,7 @@ expect 2 "Did you mean --beam" "$qkv" translate --baem 3
 expect 2 "is a file; to translate its lines: -i" "$qkv" translate "$T"
 expect 2 "excludes" "$qkv" translate 'I know.' -i "$0"
 expect 2 "what to do? One of train, translate, score" "$qkv"
-expect 2 "train needs one of these after it: translate" "$qkv" train
+expect 2 "train needs one of these after it: translate, lm, mlm" "$qkv" train
 expect 2 "--ref takes one value; give it again for each further one: --ref a --ref b" "$qkv" score bleu --ref a b
 expect 2 "score needs one of these after it: bleu, chrf, ter" "$qkv" score
 expect 1 'QKV_THREADS: "abc" is not a number' env QKV_THREADS=abc "$qkv" doctor
@@ -70,6 +70,23 @@ expect 0 "2 pairs with an empty side left out" train --pairs "$dir/windows.tsv"
 expect 1 "set max_steps" train --pairs "$T" --schedule cosine --max-steps 0 --max-epochs 1
 expect 1 "13b" train --pairs "$T" --bleu-tokenize 13b
 expect 1 "keep_checkpoints" train --pairs "$T" --keep-checkpoints 0
+
+# Models of plain text.
+text() { local task=$1; shift; "$qkv" train "$task" --n-layers 1 --d-model 16 --d-ff 16 --n-heads 2 --context 16 --max-epochs 0 --max-steps 2 --quiet --out "$dir/text$RANDOM$RANDOM" "$@"; }
+expect 1 "give --input FILE" text lm
+expect 1 "holds no text" text lm --input "$dir/empty"
+expect 1 "nothing.txt" text lm --input "$dir/nothing.txt"
+expect 2 '"pages" is not one of file, paragraphs, lines' text mlm --input "$dir/src" --documents pages
+expect 2 "valid_share: 1" text lm --input "$dir/src" --valid-share 1
+expect 2 "neither accuracy nor loss" text mlm --input "$dir/src" --best-by bleu
+expect 2 "did you mean rope" text lm --input "$dir/src" --positions rop
+expect 2 "n_heads (2) does not divide d_model (17)" text mlm --input "$dir/src" --d-model 17
+expect 1 "context is 2" text mlm --input "$dir/src" --vocab-size 300 --context 2 --max-len 8
+expect 1 "context (9) is over the model's max_len (8)" text lm --input "$dir/src" --vocab-size 300 --context 9 --max-len 8
+expect 1 "no token that begins a text; one of [CLS], <s> is needed" text mlm --input "$dir/src" --tokenizer "$root/models/en-de"
+tr '\n' ' ' < "$dir/src" > "$dir/one_line"
+expect 1 "no line begins in the last" text lm --input "$dir/one_line" --vocab-size 300
+expect 0 "" text lm --input "$dir/one_line" --valid "$dir/tgt" --vocab-size 300
 
 # Numbers that explode: seen in the same step, the checkpoint before it intact.
 expect 1 "not both finite" train --pairs "$T" --lr 1e30 --warmup 1 --max-steps 20 --dtype f32

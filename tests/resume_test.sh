@@ -52,4 +52,31 @@ newest=$(ls -d "$dir"/killed/checkpoints/step-* | tail -1)
 printf x | dd of="$newest/weights.safetensors" bs=1 seek=5000 conv=notrunc 2>/dev/null
 "$qkv" train translate --out "$dir/killed" --resume > "$dir/log" 2>&1 || fail "resume past a damaged checkpoint: $(cat "$dir/log")"
 grep -q "is not usable: .*weights.safetensors" "$dir/log" || fail "the damaged checkpoint is not named: $(cat "$dir/log")"
+
+# Models of plain text, whose windows and hidden words are functions of seed, step and place.
+text="$dir/text"; cut -f1 "$root/tests/data/train.tsv" > "$text"
+for task in lm mlm; do
+  text_run() {
+    exec "$qkv" train $task --input "$text" --documents lines --vocab-size 400 --n-layers 1 --d-model 32 --d-ff 64 --n-heads 2 --dropout 0.2 \
+      --context 24 --batch-tokens 500 --max-epochs 0 --max-steps 200 --warmup 20 --validate-every 100 --save-every 10 --average 2 --quiet "$@"
+  }
+  start=$(date +%s%N)
+  (text_run --out "$dir/$task")
+  took=$(( ($(date +%s%N) - start) / 1000000 ))
+  for try in 1 2 3 4; do  # sooner where this run was done before the kill came
+    rm -rf "$dir/$task.killed"
+    text_run --out "$dir/$task.killed" & pid=$!
+    sleep "$(awk -v t="$took" -v n="$try" 'BEGIN { printf "%.3f", t / 1000 * 0.6 / n }')"
+    kill -9 "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+    [ -e "$dir/$task.killed/last" ] || break
+  done
+  if ls "$dir/$task.killed"/checkpoints/step-*/manifest.json > /dev/null 2>&1; then
+    echo "$task killed at $(ls "$dir/$task.killed/checkpoints" | tail -1)"
+    "$qkv" train $task --out "$dir/$task.killed" --resume --threads 1 --quiet
+  else
+    rm -rf "$dir/$task.killed"; (text_run --out "$dir/$task.killed")
+  fi
+  [ "$(weights "$dir/$task")" = "$(weights "$dir/$task.killed")" ] || fail "$task: weights differ after SIGKILL and --resume"
+done
 echo "passed"

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "apps/cli/bench_attention.h"
+#include "apps/cli/bench_infer.h"
 #include "apps/cli/bench_timing.h"
 #include "apps/cli/bench_train.h"
 #include "qkv/attention/variant.h"
@@ -18,7 +19,7 @@ namespace {
 
 struct Flags {
   std::string name, dtype = "auto", shape = "512x768x3072", model, input;
-  int64_t beam = 5, batch = 64, reps = 3;
+  int64_t beam = 5, batch = 64, reps = 3, texts = 1;
   bool json = false;
   BenchAttention attention;
   DType compute() const { return compute_dtype_from_name(dtype); }
@@ -80,6 +81,17 @@ void add_bench_command(CLI::App& app) {
     for (const std::string& name :
          flags->name.empty() ? bench_train_cases() : std::vector<std::string>{flags->name})
       bench_train(name, flags->compute(), flags->json);
+  });
+
+  CLI::App* infer = bench->add_subcommand("infer", "a model's forward pass on random ids");
+  infer->add_option("--case", flags->name, "bert-base-s128: the encoder alone, 128 tokens a text")
+      ->default_str("bert-base-s128");
+  infer->add_option("-b,--batch", flags->texts, "texts at once")->capture_default_str();
+  common(infer);
+  infer->footer("Example:\n  qkv bench infer --case bert-base-s128 --batch 32 --dtype bf16 --json");
+  infer->callback([flags] {
+    bench_infer(flags->name.empty() ? "bert-base-s128" : flags->name, flags->texts, flags->compute(),
+                flags->json);
   });
 
   CLI::App* gemm = bench->add_subcommand("gemm", "a matrix product with a packed right side");

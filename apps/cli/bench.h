@@ -4,7 +4,7 @@
 
 namespace qkv::cli {
 
-/// qkv bench train|gemm|translate: one JSON line a case.
+/// qkv bench train|infer|gemm|attention|translate: one JSON line a case.
 void add_bench_command(CLI::App& app);
 
 }  // namespace qkv::cli

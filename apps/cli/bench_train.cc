@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <set>
 
 #include "apps/cli/bench_timing.h"
 #include "qkv/autograd/ops/cross_entropy.h"
 #include "qkv/base/philox.h"
+#include "qkv/models/bert.h"
 #include "qkv/models/gpt2.h"
 #include "qkv/models/transformer.h"
 #include "qkv/train/optimizers/adamw.h"
@@ -16,17 +18,19 @@
 namespace qkv::cli {
 namespace {
 
+enum class Kind { kGpt, kBert, kTranslation };
 struct Case {
   const char* name;
-  bool translation;
+  Kind kind;
   int64_t layers, d_model, heads, d_ff, context, batch, vocab;
 };
 constexpr Case kCases[] = {
-    {"gpt-char-2x128", false, 2, 128, 4, 512, 128, 32, 96},
-    {"gpt-6x384-8k", false, 6, 384, 6, 1536, 256, 32, 8192},
-    {"gpt2-124m-ctx1024-b1", false, 12, 768, 12, 3072, 1024, 1, 50257},
-    {"gpt2-124m-ctx64-b4", false, 12, 768, 12, 3072, 64, 4, 50257},
-    {"nmt-3+3x256-8k", true, 3, 256, 4, 1024, 32, 128, 8192},
+    {"gpt-char-2x128", Kind::kGpt, 2, 128, 4, 512, 128, 32, 96},
+    {"gpt-6x384-8k", Kind::kGpt, 6, 384, 6, 1536, 256, 32, 8192},
+    {"gpt2-124m-ctx1024-b1", Kind::kGpt, 12, 768, 12, 3072, 1024, 1, 50257},
+    {"gpt2-124m-ctx64-b4", Kind::kGpt, 12, 768, 12, 3072, 64, 4, 50257},
+    {"nmt-3+3x256-8k", Kind::kTranslation, 3, 256, 4, 1024, 32, 128, 8192},
+    {"bert-base-s128-b16", Kind::kBert, 12, 768, 12, 3072, 128, 16, 30522},
 };
 
 std::vector<int32_t> random_ids(int64_t n, int64_t vocab, uint32_t stream) {
@@ -40,14 +44,15 @@ std::vector<int32_t> random_ids(int64_t n, int64_t vocab, uint32_t stream) {
 struct Subject {
   std::shared_ptr<Transformer> transformer;
   std::shared_ptr<Gpt2> gpt2;
+  std::shared_ptr<Bert> bert;
   const ParameterSet& parameters() const {
-    return transformer ? transformer->parameters() : gpt2->parameters();
+    return transformer ? transformer->parameters() : gpt2 ? gpt2->parameters() : bert->parameters();
   }
 };
 
 Subject make(const Case& c) {
   Subject s;
-  if (c.translation)
+  if (c.kind == Kind::kTranslation)
     s.transformer = std::make_shared<Transformer>(TransformerConfig{.vocab_size = c.vocab,
                                                                     .d_model = c.d_model,
                                                                     .d_ff = c.d_ff,
@@ -57,6 +62,16 @@ Subject make(const Case& c) {
                                                                     .max_len = c.context,
                                                                     .dropout = 0},
                                                   1);
+  else if (c.kind == Kind::kBert)
+    s.bert = std::make_shared<Bert>(BertConfig{.vocab_size = c.vocab,
+                                               .max_len = c.context,
+                                               .d_model = c.d_model,
+                                               .n_layers = c.layers,
+                                               .n_heads = c.heads,
+                                               .d_ff = c.d_ff,
+                                               .dropout = 0,
+                                               .attention_dropout = 0},
+                                    1);
   else
     s.gpt2 = std::make_shared<Gpt2>(Gpt2Config{.vocab_size = c.vocab,
                                                .max_len = c.context,
@@ -77,6 +92,9 @@ double step(const Subject& s, Pass& pass, const std::vector<int32_t>& x, const s
   if (s.transformer) {
     const Var hidden = s.transformer->decode(pass, x, rows, s.transformer->encode(pass, x, rows), rows);
     ce = cross_entropy(hidden, s.transformer->output_weight(), nullptr, y, 0, scale);
+  } else if (s.bert) {  // every row is asked for, as the peer's script does
+    ce = cross_entropy(s.bert->predict((*s.bert)(pass, x, rows)), s.bert->output_weight(),
+                       s.bert->output_bias(), y, 0, scale);
   } else {
     ce = cross_entropy((*s.gpt2)(pass, x, rows), s.gpt2->embedding(), nullptr, y, 0, scale);
   }
@@ -116,11 +134,14 @@ void bench_train(const std::string& name, DType dtype, bool json) {
   // Floating-point operations of products a token: 6 for each weight that multiplies (the tied output layer
   // counts, position tables do not), 12 n_layers context d_model for attention, and three times that with a
   // decoder's two attentions.
+  static const std::set<std::string> looked_up = {"wpe.weight", "bert.embeddings.position_embeddings.weight",
+                                                  "bert.embeddings.token_type_embeddings.weight",
+                                                  "final_logits_bias"};
   int64_t weights = 0;
   for (const ParameterPtr& p : subject.parameters().all())
-    if (p->name() != "wpe.weight" && p->name() != "final_logits_bias") weights += p->value().numel();
-  const double attention =
-      12.0 * static_cast<double>(c->layers * c->context * c->d_model) * (c->translation ? 3 : 1);
+    if (!looked_up.contains(p->name())) weights += p->value().numel();
+  const double attention = 12.0 * static_cast<double>(c->layers * c->context * c->d_model) *
+                           (c->kind == Kind::kTranslation ? 3 : 1);
   const double flops = (6.0 * static_cast<double>(weights) + attention) * static_cast<double>(tokens);
   print_case(fmt::format("train {} {}", name, qkv::name(dtype)), timing, static_cast<double>(tokens), "tok_s",
              {{"params", subject.parameters().numel()},
