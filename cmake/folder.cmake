@@ -6,7 +6,7 @@ set(QKV_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(QKV_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512)
 set(QKV_FLAGS_avx512_vnni ${QKV_FLAGS_avx512} -mavx512vnni)
 set(QKV_FLAGS_avx512_bf16 ${QKV_FLAGS_avx512} -mavx512bf16)
-set(QKV_FLAGS_amx ${QKV_FLAGS_avx512_bf16} -mamx-tile -mamx-bf16)
+set(QKV_FLAGS_amx ${QKV_FLAGS_avx512_bf16} -mamx-tile -mamx-bf16 -mamx-int8)
 
 function(qkv_folder name)
   cmake_parse_arguments(ARG "" "" "LIBRARIES" ${ARGN})

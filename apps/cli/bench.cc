@@ -42,7 +42,8 @@ void bench_gemm(const Flags& f) {
 
 void bench_translate(const Flags& f) {
   const std::vector<std::string> lines = read_lines(f.input);
-  TranslateOptions options{.dtype = f.compute(), .batch_sentences = f.batch};
+  TranslateOptions options{.batch_sentences = f.batch};
+  set_precision(options, f.dtype);
   options.search.beam_size = f.beam;
   const Translator translator(TranslationModel::load(f.model), options);
   int64_t tokens = 0;
@@ -54,8 +55,9 @@ void bench_translate(const Flags& f) {
       },
       f.reps, 1, 300);
   const double sentences = static_cast<double>(lines.size());
-  print_case(fmt::format("translate beam {} batch {} {}", f.beam, f.batch, name(options.dtype)), timing,
-             static_cast<double>(tokens), "tok_s",
+  print_case(fmt::format("translate beam {} batch {} {}", f.beam, f.batch,
+                         options.int8 ? "int8" : name(options.dtype)),
+             timing, static_cast<double>(tokens), "tok_s",
              {{"sentences", lines.size()},
               {"target_tokens", tokens},
               {"sentences_s_best", sentences / timing.min_s},

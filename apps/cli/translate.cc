@@ -77,7 +77,7 @@ std::string left_out(const std::map<OnPage, int64_t>& on_page, size_t shown) {
 
 void run(Flags f) {
   TranslateOptions options = f.translate;
-  options.dtype = compute_dtype_from_name(f.dtype);
+  set_precision(options, f.dtype);
   if (!f.prefix.empty()) options.prefix = {f.prefix};
   QKV_CHECK(f.penalty == "length" || f.penalty == "gnmt", kValue,
             "--length-penalty-kind: '{}' is neither length nor gnmt", f.penalty);
@@ -172,7 +172,9 @@ void add_translate_command(CLI::App& app) {
                   "sentences searched together: speed and memory, never the output")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
-  cmd->add_option("--dtype", f->dtype, "bf16, f32, or auto: bf16 where the CPU has a unit for it")
+  cmd->add_option("--dtype", f->dtype,
+                  "bf16, f32, int8 (8-bit products, the rest as in auto), or auto: bf16 where the CPU has a "
+                  "unit for it")
       ->capture_default_str();
   cmd->add_flag("--scores", f->show.scores, "print each translation's score: text TAB score");
   cmd->add_flag(

@@ -11,6 +11,12 @@ void Parameter::set_value(Tensor value) {
   value_changed();
 }
 
+void Parameter::run_in_int8() {
+  int8_ = true;
+  trainable_ = false;
+  packed_ = {};
+}
+
 const Tensor& Parameter::grad() {
   if (!grad_.defined()) grad_ = Tensor::zeros(value_.shape(), value_.dtype());
   return grad_;
@@ -22,7 +28,9 @@ void Parameter::zero_grad() {
 
 const PackedMatrix& Parameter::packed_transposed(DType compute) {
   PackedMatrix& p = packed_.transposed;
-  if (!p.defined() || p.dtype != compute) p = pack_matrix(value_.transpose(0, 1), compute);
+  if (!p.defined() || p.dtype != compute)
+    p = int8_ ? pack_matrix_int8(value_.transpose(0, 1), compute)
+              : pack_matrix(value_.transpose(0, 1), compute);
   return p;
 }
 

@@ -38,6 +38,10 @@ class Parameter {
   bool has_grad() const { return grad_.defined(); }
   void zero_grad();
 
+  /// Products with it are done in 8-bit integers (kernels/gemm_int8.h): for running. It does not train then.
+  void run_in_int8();
+  bool runs_in_int8() const { return int8_; }
+
   /// value [n, k] as the right operand of y = x W^T (forward) and of dx = dy W (backward), packed once per
   /// change.
   const PackedMatrix& packed_transposed(DType compute);
@@ -49,7 +53,7 @@ class Parameter {
   };
   std::string name_;
   Tensor value_, grad_;
-  bool trainable_ = true, decays_ = false, is_table_ = false;
+  bool trainable_ = true, decays_ = false, is_table_ = false, int8_ = false;
   Packed packed_;
 };
 using ParameterPtr = std::shared_ptr<Parameter>;

@@ -6,11 +6,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "qkv/base/memory.h"
 #include "qkv/base/philox.h"
+#include "qkv/kernels/amx/tile_trap.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {
@@ -18,6 +20,7 @@ namespace qkv::kernels {
 namespace avx512 {
 Int8Kernels<float> int8_pairs();
 }
+void extend_gemm_int8_amx(Table& table);
 
 namespace {
 
@@ -122,6 +125,26 @@ TEST(GemmInt8, OtherActivationsAreThoseOfTheOtherProducts) {
         ASSERT_NEAR(got[i], want[i], 2e-6f * std::max(1.0f, std::abs(want[i]))) << family.name;
     }
   }
+}
+
+// The compiled AMX code: on the unit where there is one, else with each of its instructions trapped and done
+// in software (what surrounds them needs AVX-512).
+TEST(GemmInt8, OfTilesIsTheDefinitionBitForBit) {
+  if (!cpu_features().avx512_bf16) GTEST_SKIP() << "no AVX-512 with bf16 on this CPU";
+  std::optional<amx::Trap> trap;
+  if (!cpu_features().amx_int8) trap.emplace();
+  Table tiles = table_for(Isa::kAvx512);
+  extend_gemm_int8_amx(tiles);
+  for (int64_t m : {1, 15, 16, 17, 33, 64, 70})
+    for (int64_t n : {1, 16, 33, 64, 100})
+      for (int64_t k : {1, 63, 64, 65, 130, 600})
+        for (Activation f : {Activation::kNone, Activation::kRelu}) {
+          EXPECT_EQ(product(tiles.f32.int8, m, n, k, true, f, false, false),
+                    product(table_for(Isa::kRef).f32.int8, m, n, k, true, f, false, false))
+              << "m " << m << " n " << n << " k " << k;
+        }
+  EXPECT_EQ(product(tiles.f32.int8, 18, 40, 4200, true, Activation::kNone, false, true),
+            product(table_for(Isa::kRef).f32.int8, 18, 40, 4200, true, Activation::kNone, false, true));
 }
 
 template <class T>

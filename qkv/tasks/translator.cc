@@ -20,6 +20,11 @@ struct Item {
 
 }  // namespace
 
+void set_precision(TranslateOptions& options, std::string_view name) {
+  options.int8 = name == "int8";
+  options.dtype = options.int8 ? default_compute_dtype() : compute_dtype_from_name(name);
+}
+
 const std::string& Translation::text() const {
   static const std::string nothing;
   return n_best.empty() ? nothing : n_best.front().text;
@@ -28,6 +33,9 @@ const std::string& Translation::text() const {
 Translator::Translator(TranslationModel model, const TranslateOptions& options)
     : model_(std::move(model)), options_(options) {
   const TransformerConfig& config = model_.transformer->config();
+  if (options_.int8)
+    for (const ParameterPtr& p : model_.transformer->parameters().all())
+      if (p->value().rank() == 2) p->run_in_int8();  // of tables, the output layer alone multiplies
   options_.search.start_id = config.start_id;
   options_.search.eos_id = config.eos_id;
   options_.search.pad_id = config.pad_id;

@@ -21,6 +21,63 @@ void check_rows(const Tensor& t, const char* what) {
   QKV_CHECK(t.stride(1) == 1 || t.size(1) <= 1, kShape, "matmul: {} needs adjacent elements in a row", what);
 }
 
+// run(row_begin, row_end, column_begin, column_end) for all of an output [m, n], over the threads.
+template <class Run>
+void split_output(int64_t m, int64_t n, int64_t k, int64_t block_m, int64_t block_n, Run&& run) {
+  if (m * n * k < 32768)  // a fork costs more than this product
+    run(int64_t{0}, m, int64_t{0}, n);
+  else if (m >= block_m * threads())
+    parallel_for(m, block_m, [&](int64_t begin, int64_t end) { run(begin, end, int64_t{0}, n); });
+  else
+    parallel_for(n, block_n, [&](int64_t begin, int64_t end) { run(int64_t{0}, m, begin, end); });
+}
+
+// Whether two dtypes of tensors have 8-bit products.
+void check_int8(DType dtype) {
+  QKV_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, kDtype,
+            "8-bit products take and give f32 or bf16, not {}", name(dtype));
+}
+
+void matmul_int8(const Tensor& a, const PackedMatrix& b, const Tensor& out, const MatmulOptions& options) {
+  QKV_CHECK(!options.pre_activation.defined() && !options.accumulate, kUnsupported,
+            "matmul: 8-bit weights are for running, not for training");
+  check_int8(out.dtype());
+  const int64_t m = a.size(0), k = b.k, n = b.n;
+  // Rows of integers an odd number of cache lines apart, as for transposed copies below.
+  const int64_t ldq = round_up(k, 64) / 64 % 2 ? round_up(k, 64) : round_up(k, 64) + 64;
+  const auto integers = Buffer::allocate(std::max<int64_t>(1, m * ldq));
+  const Tensor a_scales = Tensor::empty({m}, DType::kF32);
+  int8_t* const q = reinterpret_cast<int8_t*>(integers->data());
+  const auto quantise = [&]<class T>(T) {
+    parallel_for(m, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, k)), [&](int64_t begin, int64_t end) {
+      kernels::table().of<T>().int8.quantise_rows(end - begin, k, a.data<T>() + begin * a.stride(0),
+                                                  a.stride(0), q + begin * ldq, ldq,
+                                                  a_scales.data<float>() + begin);
+    });
+  };
+  const auto multiply = [&]<class T>(T) {
+    const auto& int8 = kernels::table().of<T>().int8;
+    split_output(m, n, k, int8.block_m, int8.block_n, [&](int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
+      int8.run({.m = m1 - m0,
+                .n = n,
+                .k = k,
+                .a = q + m0 * ldq,
+                .lda = ldq,
+                .a_scales = a_scales.data<float>() + m0,
+                .b = b.data->data(),
+                .b_scales = b.scales.data<float>(),
+                .n_begin = n0,
+                .n_end = n1,
+                .c = out.data<T>() + m0 * out.stride(0),
+                .ldc = out.stride(0),
+                .bias = options.bias.defined() ? options.bias.data<float>() : nullptr,
+                .activation = options.activation});
+    });
+  };
+  a.dtype() == DType::kF32 ? quantise(float{}) : quantise(bfloat16{});
+  out.dtype() == DType::kF32 ? multiply(float{}) : multiply(bfloat16{});
+}
+
 }  // namespace
 
 int64_t flop_count() { return flops.load(std::memory_order_relaxed); }
@@ -54,6 +111,33 @@ PackedMatrix pack_matrix(const Tensor& b, DType compute) {
   return packed;
 }
 
+PackedMatrix pack_matrix_int8(const Tensor& b, DType compute) {
+  QKV_CHECK(b.defined() && b.rank() == 2, kShape, "pack_matrix_int8: needs a matrix");
+  check_int8(compute);
+  QKV_CHECK(b.size(0) <= kernels::kInt8Depth, kShape,
+            "pack_matrix_int8: sums over {} may overflow, {} may not", b.size(0), kernels::kInt8Depth);
+  const Tensor w = b.transpose(0, 1).to(DType::kF32).contiguous();
+  const auto& int8 = kernels::table().f32.int8;
+  PackedMatrix packed{.k = b.size(0),
+                      .n = b.size(1),
+                      .dtype = compute,
+                      .data = Buffer::allocate(std::max<int64_t>(1, int8.packed_bytes(b.size(0), b.size(1)))),
+                      .scales = Tensor::empty({b.size(1)}, DType::kF32)};
+  parallel_for(packed.n, int8.block_n, [&](int64_t begin, int64_t end) {
+    std::vector<int8_t> q(static_cast<size_t>((end - begin) * packed.k));
+    int8.quantise_rows(end - begin, packed.k, w.data<float>() + begin * packed.k, packed.k, q.data(),
+                       packed.k, packed.scales.data<float>() + begin);
+    int8.pack_b({.k = packed.k,
+                 .n = packed.n,
+                 .src = q.data() - begin * packed.k,
+                 .lds = packed.k,
+                 .dst = packed.data->data(),
+                 .n_begin = begin,
+                 .n_end = end});
+  });
+  return packed;
+}
+
 void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const MatmulOptions& options) {
   check_rows(a, "a");
   check_rows(out, "out");
@@ -69,6 +153,8 @@ void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const Mat
   QKV_CHECK(!pre.defined() || (pre.shape() == out.shape() && pre.stride(0) == out.stride(0)), kShape,
             "matmul: pre_activation is {} in rows {} apart, needs to lie like out: {}, {} apart",
             pre.shape().str(), pre.rank() > 0 ? pre.stride(0) : 0, out.shape().str(), out.stride(0));
+  count_flops(2 * m * n * k);
+  if (b.scales.defined()) return matmul_int8(a, b, out, options);
   kernels::visit_dtype(b.dtype, [&]<class T>(T) {
     using A = accumulator_t<T>;
     const auto& gemm = kernels::table().of<T>().gemm;
@@ -89,29 +175,17 @@ void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const Mat
       args.c_acc = out.data<A>();
     if (bias.defined()) args.bias = bias.data<A>();
     if (pre.defined()) args.pre = pre.data<T>();
-    count_flops(2 * m * n * k);
-
-    const int64_t work = m * n * k;
-    if (work < 32768) {  // a fork costs more than this product
-      gemm.run(args);
-    } else if (m >= gemm.block_m * threads()) {
-      parallel_for(m, gemm.block_m, [&](int64_t begin, int64_t end) {
-        kernels::Gemm<T> part = args;
-        part.m = end - begin;
-        part.a += begin * args.lda;
-        if (part.c) part.c += begin * args.ldc;
-        if (part.c_acc) part.c_acc += begin * args.ldc;
-        if (part.pre) part.pre += begin * args.ldc;
-        gemm.run(part);
-      });
-    } else {
-      parallel_for(n, gemm.block_n, [&](int64_t begin, int64_t end) {
-        kernels::Gemm<T> part = args;
-        part.n_begin = begin;
-        part.n_end = end;
-        gemm.run(part);
-      });
-    }
+    split_output(m, n, k, gemm.block_m, gemm.block_n, [&](int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
+      kernels::Gemm<T> part = args;
+      part.m = m1 - m0;
+      part.n_begin = n0;
+      part.n_end = n1;
+      part.a += m0 * args.lda;
+      if (part.c) part.c += m0 * args.ldc;
+      if (part.c_acc) part.c_acc += m0 * args.ldc;
+      if (part.pre) part.pre += m0 * args.ldc;
+      gemm.run(part);
+    });
   });
 }
 

@@ -9,16 +9,21 @@ namespace qkv {
 
 using kernels::Activation;
 
-/// The right operand of a product, rearranged for the kernels of `dtype`.
+/// The right operand of a product, rearranged for the kernels of `dtype`, the type of the left one.
 struct PackedMatrix {
   int64_t k = 0, n = 0;
   DType dtype = DType::kF32;
   std::shared_ptr<Buffer> data;
+  Tensor scales;  // [n] f32: 8-bit integers (kernels/gemm_int8.h); undefined: numbers of dtype
   bool defined() const { return data != nullptr; }
 };
 
 /// b [k, n], any strides, of the compute dtype or its accumulator's. O(k n).
 PackedMatrix pack_matrix(const Tensor& b, DType compute);
+
+/// b [k, n] in 8-bit integers, a scale for each column: matmul() then turns each row of a into integers too.
+/// b as above; compute f32 or bf16. Errors: kDtype, kShape (k above kernels::kInt8Depth).
+PackedMatrix pack_matrix_int8(const Tensor& b, DType compute);
 
 struct MatmulOptions {
   Tensor bias;  // [n] of the accumulator's dtype, or undefined
@@ -29,7 +34,7 @@ struct MatmulOptions {
 
 /// out [m, n] = activation(a [m, k] b + bias). a has the packed dtype; out that or its accumulator's. Rows of
 /// a and out may be strided. A row of out has the same bits whatever m is and however many threads run.
-/// Errors: kShape, kDtype.
+/// Errors: kShape, kDtype, kUnsupported (8-bit b with pre_activation or accumulate).
 void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const MatmulOptions& options = {});
 
 /// out [n, k] += y [m, n]^T x [m, k]: the gradient of a weight. y and x of one dtype, out of its

@@ -218,6 +218,45 @@ TEST(Matmul, ARowHasTheSameBitsAloneAndOnAnyNumberOfThreads) {
   set_threads(before);
 }
 
+TEST(Matmul, OfEightBitWeightsIsWithinHalfAStepOfEachFactor) {
+  for (DType dtype : {DType::kF32, DType::kBF16})
+    for (int64_t m : {1, 40}) {
+      const int64_t k = 70, n = 50;
+      const Tensor a = with_gaps(normal({m, k}, dtype, 1), 3), w = normal({n, k}, DType::kF32, 2),
+                   bias = normal({n}, DType::kF32, 3);
+      const PackedMatrix b = pack_matrix_int8(w.transpose(0, 1), dtype);
+      const Tensor out = Tensor::empty({m, n}, DType::kF32), rounded = Tensor::empty({m, n}, dtype);
+      matmul(a, b, out, {.bias = bias, .activation = Activation::kRelu});
+      matmul(a, b, rounded, {.bias = bias, .activation = Activation::kRelu});
+      EXPECT_EQ(rounded.values(), out.to(dtype).values());
+      const Values x = a.contiguous().values(), y = w.values(), z = bias.values(), got = out.values();
+      for (int64_t i = 0; i < m; ++i)
+        for (int64_t j = 0; j < n; ++j) {
+          double sum = z[j], most_x = 0, most_y = 0, sizes = 0;
+          for (int64_t p = 0; p < k; ++p)
+            most_x = std::max(most_x, std::abs(x[i * k + p])),
+            most_y = std::max(most_y, std::abs(y[j * k + p]));
+          for (int64_t p = 0; p < k; ++p) {
+            sum += x[i * k + p] * y[j * k + p];
+            sizes +=
+                std::abs(x[i * k + p]) * most_y + std::abs(y[j * k + p]) * most_x + most_x * most_y / 254;
+          }
+          ASSERT_NEAR(got[i * n + j], std::max(0.0, sum), 1.01 * sizes / 254);
+        }
+      // A row has the same bits alone and on any number of threads.
+      const int before = threads();
+      for (int count : {1, 2, 3}) {
+        set_threads(count);
+        const Tensor again = Tensor::empty({m, n}, DType::kF32), row = Tensor::empty({1, n}, DType::kF32);
+        matmul(a, b, again, {.bias = bias, .activation = Activation::kRelu});
+        matmul(a.rows(m - 1, m), b, row, {.bias = bias, .activation = Activation::kRelu});
+        EXPECT_EQ(again.values(), got);
+        EXPECT_EQ(row.values(), out.rows(m - 1, m).values());
+      }
+      set_threads(before);
+    }
+}
+
 TEST(Matmul, CountsItsOperations) {
   const int64_t before = flop_count();
   const Tensor a = whole({3, 4}, DType::kF32, 1), b = whole({4, 5}, DType::kF32, 2);
@@ -244,6 +283,11 @@ TEST(Matmul, RefusesWhatDoesNotFit) {
   EXPECT_ERROR(kShape, "pre_activation is [3, 4]",
                matmul(f32({3, 4}), b, f32({3, 5}), {.pre_activation = f32({3, 4})}));
   EXPECT_ERROR(kShape, "pack_matrix: needs a matrix", pack_matrix(f32({4}), DType::kF32));
+  EXPECT_ERROR(
+      kUnsupported, "8-bit weights are for running",
+      matmul(f32({3, 4}), pack_matrix_int8(f32({4, 5}), DType::kF32), f32({3, 5}), {.accumulate = true}));
+  EXPECT_ERROR(kDtype, "8-bit products take and give f32 or bf16, not f64",
+               pack_matrix_int8(Tensor::zeros({4, 5}, DType::kF64), DType::kF64));
   EXPECT_ERROR(kDtype, "cannot pack f64 for f32",
                pack_matrix(Tensor::zeros({2, 2}, DType::kF64), DType::kF32));
   EXPECT_ERROR(kDtype, "i32 is not a type of activations",

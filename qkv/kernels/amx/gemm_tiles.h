@@ -1,8 +1,8 @@
 #pragma once
-// The bf16 product on tile registers: the block that gemm_blocking.h asks for, over Tiles (tile.h or
-// tile_emulated.h). Not measured on AMX while written: the reasoning below is from the figures measured on
-// Granite Rapids earlier (1 thread, random data: 2.7-2.9 TFLOP/s fed from L1, 1.75-1.8 from L2; L2 reads 48 B
-// a cycle).
+// Products of bf16 and of 8-bit integers on tile registers: the block that gemm_blocking.h asks for, over
+// Tiles (tile.h or tile_emulated.h). Not measured on AMX while written: the reasoning below is from the
+// figures measured on Granite Rapids earlier (1 thread, random data: 2.7-2.9 TFLOP/s fed from L1, 1.75-1.8
+// from L2; L2 reads 48 B a cycle).
 //
 // One multiply takes 16 cycles of the unit and 52 until its result can be added to again: four independent
 // sums keep it busy. A tile load reads 16 lines, 8 cycles when they are in L1. Shapes of four sums (rows x
@@ -14,8 +14,8 @@
 //
 // 4 x 1 asks least of L2 but wants 64 rows of A (128 k bytes), a panel of B (32 k), 4 KiB of sums and 4 KiB
 // of C in the 48 KiB of L1: k <= 256. Above, 2 x 2, whose A stays in L1 up to k about 384 (24 KiB + a pair of
-// panels, 24 KiB) and beyond that comes from L2 too. Cutting k shorter instead would write and read back the
-// sums, 96 cycles for each 64 k bytes: as much as it saves.
+// panels, 24 KiB) and beyond that comes from L2 too; twice these k for bytes. Cutting k shorter instead would
+// write and read back the sums, 96 cycles for each 64 k bytes: as much as it saves.
 //
 // A is loaded straight from its rows. Only what is ragged is copied, padded with zeros: the last k % 32
 // columns, and the last m % 16 rows. The copy costs its bytes once for all columns of the group.
@@ -29,45 +29,48 @@
 #include <cstring>
 
 #include "qkv/kernels/simd/gemm_blocking.h"
-#include "qkv/kernels/simd/gemm_epilogue.h"
+#include "qkv/kernels/simd/gemm_int8.h"
 #include "qkv/kernels/simd/gemm_pack.h"
+#include "qkv/kernels/simd/gemm_register.h"
 #include "qkv/kernels/simd/loops.h"
 
 namespace qkv::kernels::amx {
 
 using simd::GemmBlock, simd::round_down, simd::round_up, simd::unrolled;
 
-/// Vec and Narrow take the sums to C (simd/gemm_epilogue.h).
-template <class Tiles, class Vec, class Narrow>
+/// Sums: what is multiplied and how sums go to C, FloatSums or Int8Sums (simd/gemm_register.h, gemm_int8.h).
+template <class Tiles, class Sums>
 struct TileKernel {
-  using Args = Gemm<bfloat16>;
-  static constexpr int64_t kRows = 16, kStepK = 32;  // of one tile
-  static constexpr int64_t kPanel = 16;              // columns
-  static constexpr int64_t kTallDepth = 256;         // 4 x 1 up to here
-  static constexpr int64_t kDepth = 2048, kDepthGrain = kStepK;
-  static constexpr int64_t kGroupBytes = 1 << 20, kRightBytes = 2;  // half of a 2 MiB L2
+  using T = typename Sums::T;
+  using Args = typename Sums::Args;
+  static constexpr int64_t kBytes = sizeof(T);
+  static constexpr int64_t kRows = 16, kStepK = 64 / kBytes;  // of one tile
+  static constexpr int64_t kPanel = 16;                       // columns
+  static constexpr int64_t kTallDepth = 512 / kBytes;         // 4 x 1 up to here
+  static constexpr int64_t kDepth = 4096 / kBytes, kDepthGrain = kStepK;
+  static constexpr int64_t kGroupBytes = 1 << 20, kRightBytes = kBytes;  // half of a 2 MiB L2
   static constexpr int64_t kColumns = 64;
   static constexpr int64_t kPartialRows = 256, kPartialColumns = 256, kRowGrain = 2 * kRows;
 
-  /// 16 rows of A: where they are, and where their last k % 32 columns are.
+  /// 16 rows of A: where they are, and where their last k % kStepK columns are.
   struct RowTile {
-    const bfloat16* at;
+    const T* at;
     int64_t stride;  // elements
-    const bfloat16* ragged;
+    const T* ragged;
   };
 
   /// Sums that wait to be finished.
   struct Pending {
-    const Gemm<bfloat16>* g;
+    const Args* g;
     int64_t ld = 0, row0 = 0, rows = 0, col0 = 0, cols = 0, done = 0;
     alignas(64) float sums[4 * kRows * kPanel];
 
-    explicit Pending(const Gemm<bfloat16>& gemm) : g(&gemm) {}
+    explicit Pending(const Args& gemm) : g(&gemm) {}
 
     void finish_some(int64_t count) {
       const int64_t take = std::min(count, rows - done);
       if (take <= 0) return;
-      simd::finish<Vec, Narrow>(*g, sums + done * ld, ld, row0 + done, take, col0, cols);
+      Sums::finish(*g, sums + done * ld, ld, row0 + done, take, col0, cols);
       done += take;
     }
     void finish_all() { finish_some(rows); }
@@ -83,44 +86,52 @@ struct TileKernel {
     static constexpr int b(int j) { return TM == 2 && TN == 2 ? 6 + j : TM == 1 ? 5 + j % 3 : 7; }
   };
 
-  /// One step of 32 k: c[i][j] += a[i] b[j].
+  template <int c, int a, int b>
+  [[gnu::always_inline]] static void multiply_add() {
+    if constexpr (kBytes == 1)
+      Tiles::template multiply_add_bytes<c, a, b>();
+    else
+      Tiles::template multiply_add<c, a, b>();
+  }
+
+  /// One step of kStepK: c[i][j] += a[i] b[j].
   template <int TM, int TN>
-  [[gnu::always_inline]] static void step(const bfloat16* const (&a)[TM], const int64_t (&stride)[TM],
-                                          const bfloat16* b, int64_t panel) {
+  [[gnu::always_inline]] static void step(const T* const (&a)[TM], const int64_t (&stride)[TM], const T* b,
+                                          int64_t panel) {
     using R = Registers<TM, TN>;
     if constexpr (TM == 2 && TN == 2) {
-      Tiles::template load<R::a(0)>(a[0], stride[0] * 2);
+      Tiles::template load<R::a(0)>(a[0], stride[0] * kBytes);
       Tiles::template load<R::b(0)>(b, 64);
-      Tiles::template multiply_add<R::c(0, 0), R::a(0), R::b(0)>();
-      Tiles::template load<R::a(1)>(a[1], stride[1] * 2);
-      Tiles::template multiply_add<R::c(1, 0), R::a(1), R::b(0)>();
+      multiply_add<R::c(0, 0), R::a(0), R::b(0)>();
+      Tiles::template load<R::a(1)>(a[1], stride[1] * kBytes);
+      multiply_add<R::c(1, 0), R::a(1), R::b(0)>();
       Tiles::template load<R::b(1)>(b + panel, 64);
-      Tiles::template multiply_add<R::c(0, 1), R::a(0), R::b(1)>();
-      Tiles::template multiply_add<R::c(1, 1), R::a(1), R::b(1)>();
+      multiply_add<R::c(0, 1), R::a(0), R::b(1)>();
+      multiply_add<R::c(1, 1), R::a(1), R::b(1)>();
     } else if constexpr (TN == 1) {
       Tiles::template load<R::b(0)>(b, 64);
       unrolled<TM>([&](auto i) __attribute__((always_inline)) {
-        Tiles::template load<R::a(i)>(a[i], stride[i] * 2);
-        Tiles::template multiply_add<R::c(i, 0), R::a(i), R::b(0)>();
+        Tiles::template load<R::a(i)>(a[i], stride[i] * kBytes);
+        multiply_add<R::c(i, 0), R::a(i), R::b(0)>();
       });
     } else {
       static_assert(TM == 1);
-      Tiles::template load<R::a(0)>(a[0], stride[0] * 2);
+      Tiles::template load<R::a(0)>(a[0], stride[0] * kBytes);
       unrolled<TN>([&](auto j) __attribute__((always_inline)) {
         Tiles::template load<R::b(j)>(b + j * panel, 64);
-        Tiles::template multiply_add<R::c(0, j), R::a(0), R::b(j)>();
+        multiply_add<R::c(0, j), R::a(0), R::b(j)>();
       });
     }
   }
 
   /// TM x TN tiles of C at row i0, column j0, of which `rows` and `cols` exist; a: TM row tiles.
   template <int TM, int TN>
-  static void tiles(const Gemm<bfloat16>& g, const GemmBlock& part, const RowTile* a, int64_t i0,
-                    int64_t rows, int64_t j0, int64_t cols, Pending& pending) {
+  static void tiles(const Args& g, const GemmBlock& part, const RowTile* a, int64_t i0, int64_t rows,
+                    int64_t j0, int64_t cols, Pending& pending) {
     using R = Registers<TM, TN>;
     const int64_t depth = part.k1 - part.k0, steps = depth / kStepK, ragged = depth % kStepK;
     const int64_t panel = round_up(g.k, kStepK) * kPanel;
-    const bfloat16* b = static_cast<const bfloat16*>(g.b) + j0 / kPanel * panel + part.k0 * kPanel;
+    const T* b = static_cast<const T*>(g.b) + j0 / kPanel * panel + part.k0 * kPanel;
     float* const partial =
         part.partial ? part.partial + (i0 - part.m0) * part.partial_stride + (j0 - part.n0) : nullptr;
     const auto at_partial = [&](int i, int j) {
@@ -136,7 +147,7 @@ struct TileKernel {
       });
     });
 
-    const bfloat16* at[TM];
+    const T* at[TM];
     int64_t stride[TM];
     unrolled<TM>([&](auto i) __attribute__((always_inline)) { at[i] = a[i].at, stride[i] = a[i].stride; });
     const int64_t each_step = (pending.rows - pending.done + steps - 1) / std::max<int64_t>(steps, 1);
@@ -153,13 +164,13 @@ struct TileKernel {
     pending.finish_all();
 
     const bool whole = rows == TM * kRows && cols == TN * kPanel;
-    const bool plain = g.c_acc && !g.accumulate && !g.bias && !g.pre && g.activation == Activation::kNone;
+    float* const direct = Sums::adds(g) ? nullptr : Sums::sums_go_to(g);
     float* c = pending.sums;
     int64_t ld = TN * kPanel;
     if (!part.last) {
       c = partial, ld = part.partial_stride;
-    } else if (whole && plain) {
-      c = g.c_acc + i0 * g.ldc + j0, ld = g.ldc;
+    } else if (whole && direct) {
+      c = direct + i0 * g.ldc + j0, ld = g.ldc;
     } else {
       pending.ld = ld, pending.row0 = i0, pending.rows = rows, pending.col0 = j0, pending.cols = cols,
       pending.done = 0;
@@ -173,7 +184,7 @@ struct TileKernel {
 
   /// All columns of the block for TM row tiles, TN tiles at a time.
   template <int TM, int TN>
-  static void row_of_tiles(const Gemm<bfloat16>& g, const GemmBlock& part, const RowTile* a, int64_t i0,
+  static void row_of_tiles(const Args& g, const GemmBlock& part, const RowTile* a, int64_t i0,
                            Pending& pending) {
     const int64_t rows = std::min(TM * kRows, part.m1 - i0);
     int64_t j0 = part.n0;
@@ -184,11 +195,11 @@ struct TileKernel {
       tiles<TM, 1>(g, part, a, i0, rows, j0, std::min(kPanel, part.n1 - j0), pending);
   }
 
-  static void block(const Gemm<bfloat16>& g, const GemmBlock& part) noexcept {
+  static void block(const Args& g, const GemmBlock& part) noexcept {
     Tiles::configure();
     const int64_t depth = part.k1 - part.k0, whole_k = round_down(depth, kStepK), ragged = depth - whole_k;
-    alignas(64) bfloat16 last_rows[kRows * kDepth];
-    alignas(64) bfloat16 ragged_columns[4][kRows * kStepK];
+    alignas(64) T last_rows[kRows * kDepth];
+    alignas(64) T ragged_columns[4][kRows * kStepK];
     Pending pending(g);
     const bool tall = g.k <= kTallDepth;
     for (int64_t i0 = part.m0; i0 < part.m1;) {
@@ -197,7 +208,7 @@ struct TileKernel {
       RowTile a[4];
       for (int64_t i = 0; i < take; ++i) {
         const int64_t row = i0 + i * kRows, exist = std::min(kRows, part.m1 - row);
-        const bfloat16* src = g.a + row * g.lda + part.k0;
+        const T* src = g.a + row * g.lda + part.k0;
         a[i] = {src, g.lda, ragged_columns[i]};
         if (exist < kRows) {
           copy_padded(src, g.lda, exist, whole_k, last_rows, whole_k);
@@ -219,12 +230,11 @@ struct TileKernel {
   }
 
   /// rows x cols of src into [16, ld], the rest zero.
-  static void copy_padded(const bfloat16* src, int64_t lds, int64_t rows, int64_t cols, bfloat16* dst,
-                          int64_t ld) {
+  static void copy_padded(const T* src, int64_t lds, int64_t rows, int64_t cols, T* dst, int64_t ld) {
     for (int64_t r = 0; r < kRows; ++r) {
       const int64_t n = r < rows ? cols : 0;
-      if (n) std::memcpy(dst + r * ld, src + r * lds, n * 2);
-      std::fill(dst + r * ld + n, dst + r * ld + ld, bfloat16());
+      if (n) std::memcpy(dst + r * ld, src + r * lds, n * kBytes);
+      std::fill(dst + r * ld + n, dst + r * ld + ld, T());
     }
   }
 };
@@ -232,7 +242,7 @@ struct TileKernel {
 /// What tiles do of a family's products; transposition stays as it was. W packs (simd/gemm_pack.h).
 template <class Tiles, class W, class Vec, class Narrow>
 void put_gemm(GemmKernels<bfloat16>& gemm) {
-  using Kernel = TileKernel<Tiles, Vec, Narrow>;
+  using Kernel = TileKernel<Tiles, simd::FloatSums<Vec, bfloat16, Narrow>>;
   using Pack = simd::Pack<bfloat16, W, Kernel::kStepK / 2>;
   gemm.block_m = 4 * Kernel::kRows;
   gemm.block_n = Kernel::kColumns;
@@ -240,6 +250,18 @@ void put_gemm(GemmKernels<bfloat16>& gemm) {
   gemm.pack_b = Pack::pack_b;
   gemm.run = simd::run_blocked<Kernel>;
   gemm.run_unpacked = nullptr;
+}
+
+/// The same of 8-bit integers. Rows become integers as before.
+template <class Tiles, class W, class Int, class Vec, class Y>
+void put_int8(Int8Kernels<Y>& int8) {
+  using Pack = simd::PackInt8Words<W, 0, 16>;
+  using Kernel = TileKernel<Tiles, simd::Int8Sums<Int, Vec, Y, Pack>>;
+  int8.block_m = 4 * Kernel::kRows;
+  int8.block_n = Kernel::kColumns;
+  int8.packed_bytes = Pack::packed_bytes;
+  int8.pack_b = Pack::pack_b;
+  int8.run = simd::run_blocked<Kernel>;
 }
 
 }  // namespace qkv::kernels::amx

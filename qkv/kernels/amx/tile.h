@@ -48,6 +48,12 @@ struct HardwareTiles {
     static_assert(c != a && c != b && a != b, "the instruction faults when two of its tiles are the same");
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b));
   }
+  /// c [16, 16] int32 += a [16, 64] int8 x b [64, 16] int8, b as 16 rows of 16 words of four.
+  template <int c, int a, int b>
+  static void multiply_add_bytes() noexcept {
+    static_assert(c != a && c != b && a != b, "the instruction faults when two of its tiles are the same");
+    asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b));
+  }
   /// What was stored before this is seen by the loads after it.
   static void publish() noexcept { asm volatile("" ::: "memory"); }
 };

@@ -56,6 +56,18 @@ struct EmulatedTiles {
     }
   }
 
+  static void multiply_add_bytes(int c, int a, int b) noexcept {
+    for (int i = 0; i < 16; ++i) {
+      int32_t sum[16];
+      std::memcpy(sum, tile(c).row[i], 64);
+      for (int p = 0; p < 64; ++p)
+        for (int j = 0; j < 16; ++j)
+          sum[j] += int32_t{static_cast<int8_t>(tile(a).row[i][p])} *
+                    int32_t{static_cast<int8_t>(tile(b).row[p / 4][4 * j + p % 4])};
+      std::memcpy(tile(c).row[i], sum, 64);
+    }
+  }
+
   // The face of tile.h.
   static void configure() noexcept {}
   static void publish() noexcept {}

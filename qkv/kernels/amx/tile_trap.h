@@ -128,6 +128,11 @@ class Trap {
         EmulatedTiles::multiply_add(reg, rm, third);
         return done(1);
       }
+      if (opcode == 0x5e && prefix == kF2 && registers && reg != rm && reg != third &&
+          rm != third) {  // tdpbssd
+        EmulatedTiles::multiply_add_bytes(reg, rm, third);
+        return done(1);
+      }
     }
     std::abort();  // what a CPU with AMX would refuse too
   }
