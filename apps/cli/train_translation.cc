@@ -10,9 +10,6 @@
 namespace qkv::cli {
 namespace {
 
-// The word users know for "cannot look at the source" is none; attention calls that score uniform.
-std::string source_attention(const std::string& words) { return words == "none" ? "uniform" : words; }
-
 class TranslationTask : public TrainTask {
  public:
   const char* name() const override { return "translate"; }
@@ -99,7 +96,7 @@ void TranslationTask::describe(Settings& s) {
   s.add("model", "tie_output", model_.tie_output, "output layer = target embedding");
   s.add("model", "attention", attention_,
         "how the decoder looks at the source, in words (docs/variants.md): scaled_dot, dot, cosine, qk_norm, "
-        "general, additive, mlp, with + soft_cap:30, + entmax15, ...; none: not at all");
+        "general, additive, mlp, with + soft_cap:30, + entmax15, ...; none: at all of it alike");
   s.add("model", "encoder_attention", encoder_attention_,
         "the encoder's self-attention in words, say 'qk_norm + rope + window:64'");
   s.add("model", "decoder_attention", decoder_attention_, "the decoder's self-attention in words");
@@ -140,7 +137,7 @@ void TranslationTask::resolve(const Settings& settings) {
   choose_form(settings, "valid_", valid_pairs_, valid_source_, valid_target_);
   model_.activation = activation_from_name(activation_);
   model_.pre_norm = one_of("norm", norm_, "pre", "post");
-  model_.cross_attention = source_attention(attention_);
+  model_.cross_attention = attention_;
   model_.encoder_attention = encoder_attention_;
   model_.decoder_attention = decoder_attention_;
   model_.positions = positions_;

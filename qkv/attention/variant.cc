@@ -33,39 +33,73 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
 }
 
 const WordEntry& entry_of(std::string_view name) {
+  if (name == "none") name = "uniform";  // what users call attention that chooses nothing
   std::vector<std::string_view> known;
-  for (const WordEntry& entry : word_entries()) known.push_back(entry.word.name);
+  for (const WordEntry& entry : word_entries()) known.push_back(entry.name);
   check_known("score, position scheme, mask, cap, normalizer or use of heads", name, known, "attention");
   return *std::find_if(word_entries().begin(), word_entries().end(),
-                       [&](const WordEntry& entry) { return entry.word.name == name; });
+                       [&](const WordEntry& entry) { return entry.name == name; });
 }
 
 // One word with its numbers.
 struct Word {
+  std::string_view text;  // as written
   const WordEntry* entry = nullptr;
   std::vector<double> numbers;
-  Kind kind() const { return entry->word.kind; }
+  Kind kind() const { return entry->kind; }
+
+  void add_to(AttentionParts& parts, const VariantPlace& place) const {
+    try {
+      entry->add({.parts = parts, .at = place, .n = numbers});
+    } catch (const Error& e) {  // what depends on the layer, or on two numbers at once
+      throw Error(e.code(), fmt::format("attention: {}: {}", quote(text, 64), e.what()));
+    }
+  }
 };
+
+// ":N[:DILATION]"
+std::string form_of(const std::vector<WordNumber>& numbers) {
+  std::string form, ends;
+  for (const WordNumber& n : numbers) {
+    form += fmt::format("{}:{}", n.initial ? "[" : "", n.name);
+    if (n.initial) ends += ']';
+  }
+  return form + ends;
+}
+
+// "a whole number from 1 to 65536"
+std::string range_of(const WordNumber& n) {
+  if (n.whole) return fmt::format("a whole number from {:.0f} to {:.0f}", n.above + 1, n.most);
+  return std::isfinite(n.above) ? fmt::format("a number above {}", n.above) : "a number";
+}
+
+double parse_number(std::string_view text, const WordNumber& number, std::string_view word) {
+  double x = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), x);
+  QKV_CHECK(error == std::errc() && end == text.data() + text.size() && std::isfinite(x), kValue,
+            "attention: {} in {} is not a number", quote(text, 64), quote(word, 64));
+  QKV_CHECK((!number.whole || x == std::floor(x)) && x > number.above && x <= number.most, kValue,
+            "attention: {} in {} is {}, needs to be {}", number.name, quote(word, 64), text,
+            range_of(number));
+  return x;
+}
 
 Word parse_word(std::string_view text) {
   QKV_CHECK(!text.empty(), kValue, "attention: a word is missing: before, between or after + and |");
   const std::vector<std::string_view> parts = split(text, ':');
-  Word word{.entry = &entry_of(parts.front()), .numbers = {}};
+  Word word{.text = text, .entry = &entry_of(parts.front()), .numbers = {}};
   const WordEntry& entry = *word.entry;
-  for (size_t i = 1; i < parts.size(); ++i) {
-    double x = 0;
-    const auto [end, error] = std::from_chars(parts[i].data(), parts[i].data() + parts[i].size(), x);
-    QKV_CHECK(error == std::errc() && end == parts[i].data() + parts[i].size() && std::isfinite(x), kValue,
-              "attention: {} in {} is not a number", quote(parts[i], 64), quote(text, 64));
-    word.numbers.push_back(x);
+  const size_t given = parts.size() - 1;
+  for (size_t i = 0; i < entry.numbers.size(); ++i) {
+    const WordNumber& number = entry.numbers[i];
+    if (i < given)
+      word.numbers.push_back(parse_number(parts[i + 1], number, text));
+    else if (number.initial)
+      word.numbers.push_back(*number.initial);
   }
-  const size_t given = word.numbers.size(), needed = static_cast<size_t>(entry.needed);
-  QKV_CHECK(given >= needed && given <= needed + entry.defaults.size(), kValue,
-            "attention: {} has {} numbers; write {}{}", quote(text, 64), given, entry.word.name,
-            entry.word.numbers);
-  word.numbers.insert(word.numbers.end(),
-                      entry.defaults.begin() + static_cast<std::ptrdiff_t>(given - needed),
-                      entry.defaults.end());
+  QKV_CHECK(given <= entry.numbers.size() && word.numbers.size() == entry.numbers.size(), kValue,
+            "attention: {} has {} numbers; write {}{}", quote(text, 64), given, entry.name,
+            form_of(entry.numbers));
   return word;
 }
 
@@ -81,7 +115,7 @@ Sentence parse(std::string_view text) {
     for (std::string_view word : split(part, '|')) either.push_back(parse_word(word));
     for (const Word& word : either)
       QKV_CHECK(either.size() == 1 || word.kind() == Kind::kMask, kValue,
-                "attention: {} is a {}; | joins masks, + joins everything", word.entry->word.name,
+                "attention: {} is a {}; | joins masks, + joins everything", word.entry->name,
                 name(word.kind()));
   }
   QKV_CHECK(sentence.size() <= kMaxWords, kValue, "attention: {} words; {} are enough", sentence.size(),
@@ -96,11 +130,11 @@ void check_kinds(const Sentence& sentence, bool cross) {
     const Kind kind = word.kind();
     QKV_CHECK(!cross || (kind != Kind::kPositions && kind != Kind::kMask), kValue,
               "attention: {} in cross-attention: queries and keys there count different things",
-              word.entry->word.name);
+              word.entry->name);
     if (kind == Kind::kMask || kind == Kind::kCap || kind == Kind::kHeads) continue;
     const Word*& first = only[kind == Kind::kScore ? 0 : kind == Kind::kPositions ? 1 : 2];
     QKV_CHECK(first == nullptr, kValue, "attention: {} and {} are both a {}; there can be one",
-              first->entry->word.name, word.entry->word.name, name(kind));
+              first->entry->name, word.entry->name, name(kind));
     first = &word;
   }
 }
@@ -118,11 +152,11 @@ AttentionParts make_variant(std::string_view words, const VariantPlace& place) {
                        .head_scale = {}};
   for (const auto& either : sentence) {
     if (either.size() == 1) {
-      either.front().entry->add({.parts = parts, .at = place, .n = either.front().numbers});
+      either.front().add_to(parts, place);
       continue;
     }
     AttentionParts masks;
-    for (const Word& word : either) word.entry->add({.parts = masks, .at = place, .n = word.numbers});
+    for (const Word& word : either) word.add_to(masks, place);
     std::vector<MaskPtr> any;
     for (const RulePtr& rule : masks.rules) any.push_back(std::dynamic_pointer_cast<const Mask>(rule));
     parts.rules.push_back(any_of(any));
@@ -156,7 +190,8 @@ bool has_positions(std::string_view words) {
 
 std::vector<AttentionWord> attention_words() {
   std::vector<AttentionWord> words;
-  for (const WordEntry& entry : word_entries()) words.push_back(entry.word);
+  for (const WordEntry& e : word_entries())
+    words.push_back({.kind = e.kind, .name = e.name, .meaning = e.meaning, .numbers = form_of(e.numbers)});
   return words;
 }
 
@@ -183,7 +218,7 @@ const std::vector<std::string_view>& score_names() {
   static const std::vector<std::string_view> names = [] {
     std::vector<std::string_view> all;
     for (const WordEntry& entry : word_entries())
-      if (entry.word.kind == Kind::kScore) all.push_back(entry.word.name);
+      if (entry.kind == Kind::kScore) all.push_back(entry.name);
     return all;
   }();
   return names;

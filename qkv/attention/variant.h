@@ -7,8 +7,8 @@
 //
 // The sentence is the design's: a score, positions, masks and caps, a normalizer, what heads do, joined by +.
 // A word may have numbers after colons. What is left out is plain: scaled_dot, no positions, everything
-// visible, softmax. Masks joined by | show what any of them shows; those joined by + what all do. Edits of
-// scores apply in the order written.
+// visible, softmax; none is uniform, which chooses nothing. Masks joined by | show what any of them shows;
+// those joined by + what all do. Edits of scores apply in the order written.
 
 #include <string>
 #include <string_view>
@@ -58,9 +58,8 @@ bool has_positions(std::string_view words);
 struct AttentionWord {
   enum class Kind { kScore, kPositions, kMask, kCap, kNormalizer, kHeads };
   Kind kind;
-  std::string_view name;
-  std::string_view numbers;  // ":N" or "[:BASE]"; empty: none
-  std::string_view meaning;
+  std::string_view name, meaning;
+  std::string numbers;  // ":N" or "[:BASE]"; empty: none
 };
 std::vector<AttentionWord> attention_words();
 std::string_view name(AttentionWord::Kind kind);  // "score", "positions", ...

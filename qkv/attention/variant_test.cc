@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "qkv/attention/edits.h"
 #include "qkv/attention/masks.h"
 #include "qkv/attention/scores.h"
@@ -46,9 +48,23 @@ TEST(Variant, WordsMakeWhatTheirFunctionsMake) {
                .normalizer = entmax15()});
 }
 
+TEST(Variant, NoneLooksAtNothingInParticular) {
+  expect_same("none", {.score = uniform()});
+  expect_same("none + window:5", {.score = uniform(), .rules = {sliding_window({.back = 5, .ahead = 4})}});
+}
+
 TEST(Variant, EditsApplyInTheOrderOfTheWords) {
   expect_same("alibi + soft_cap:2", {.rules = {alibi(4), soft_cap(2)}});
   expect_same("soft_cap:2 + alibi", {.rules = {soft_cap(2), alibi(4)}});
+}
+
+TEST(Variant, WordsSayWhichNumbersTheyTake) {
+  std::map<std::string_view, std::string> numbers;
+  for (const AttentionWord& word : attention_words()) numbers[word.name] = word.numbers;
+  EXPECT_EQ(numbers["alibi"], "");
+  EXPECT_EQ(numbers["global"], ":N");
+  EXPECT_EQ(numbers["window"], ":N[:DILATION]");
+  EXPECT_EQ(numbers["t5"], "[:BUCKETS[:MAX_DISTANCE]]");
 }
 
 TEST(Variant, EveryWordMakesAPartOfItsKind) {
@@ -94,10 +110,16 @@ TEST(Variant, WrongWordsAreNamed) {
   EXPECT_ERROR(kValue, "has 3 numbers", makes("window:1:2:3"));
   EXPECT_ERROR(kValue, "\"x\" in \"window:x\" is not a number", makes("window:x"));
   EXPECT_ERROR(kValue, "is not a number", makes("window:inf"));
-  EXPECT_ERROR(kValue, "2.5 is not a whole number", makes("window:2.5"));
-  EXPECT_ERROR(kValue, "", makes("window:0"));
-  EXPECT_ERROR(kValue, "needs 1 to 65536", makes("global:1e9"));
-  EXPECT_ERROR(kValue, "", makes("soft_cap:-1"));
+  EXPECT_ERROR(kValue, "N in \"window:2.5\" is 2.5, needs to be a whole number from 1", makes("window:2.5"));
+  EXPECT_ERROR(kValue, "N in \"window:0\" is 0, needs to be a whole number from 1", makes("window:0"));
+  EXPECT_ERROR(kValue, "DILATION in \"window:8:-1\" is -1", makes("alibi + window:8:-1"));
+  EXPECT_ERROR(kValue, "N in \"strided:0\" is 0", makes("window:4|strided:0"));
+  EXPECT_ERROR(kValue, "N in \"global:1e9\" is 1e9, needs to be a whole number from 1 to 65536",
+               makes("global:1e9"));
+  EXPECT_ERROR(kValue, "CAP in \"soft_cap:-1\" is -1, needs to be a number above 0", makes("soft_cap:-1"));
+  EXPECT_ERROR(kValue, "BASE in \"rope:1\" is 1, needs to be a number above 1", makes("rope:1"));
+  EXPECT_ERROR(kValue, "MAX_DISTANCE in \"shaw:0\" is 0", makes("shaw:0"));
+  EXPECT_ERROR(kValue, "attention: \"t5:5:128\": ", makes("t5:5:128"));  // what two numbers make together
   EXPECT_ERROR(kValue, "an even number", makes("t5:5:128"));
   EXPECT_ERROR(kValue, "dot and general are both a score", makes("dot + general"));
   EXPECT_ERROR(kValue, "rope and alibi are both a position scheme", makes("rope + alibi"));
