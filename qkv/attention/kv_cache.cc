@@ -70,6 +70,31 @@ std::vector<int64_t> lengths_in(std::span<const CacheTensor> tensors) {
   return lengths;
 }
 
+constexpr int64_t kUsualSinks = 4;  // Xiao et al., table 2: fewer lose, more hardly gain
+
+const char* name_of(CacheLayout layout) {
+  switch (layout) {
+    case CacheLayout::kPaged:
+      return "paged";
+    case CacheLayout::kSliding:
+      return "sliding";
+    case CacheLayout::kContiguous:
+      break;
+  }
+  return "contiguous";
+}
+
+void check_layout(const KvCacheOptions& o) {
+  const auto belongs = [&](const char* option, bool given, CacheLayout layout) {
+    QKV_CHECK(!given || o.layout == layout, kValue, "kv cache: {} is for a {} cache; this one is {}", option,
+              name_of(layout), name_of(o.layout));
+  };
+  belongs("pool", o.pool != nullptr, CacheLayout::kPaged);
+  belongs("n_sink", o.n_sink.has_value(), CacheLayout::kSliding);
+  belongs("window", o.window != 0, CacheLayout::kSliding);
+  belongs("rope", o.rope != nullptr, CacheLayout::kSliding);
+}
+
 }  // namespace
 
 KvCache::KvCache() : KvCache(0, 0, 0, DType::kF32) {}
@@ -83,6 +108,7 @@ KvCache::KvCache(int64_t n_sequences, int64_t k_width, int64_t v_width, DType dt
 KvCache::KvCache(int64_t n_sequences, const CacheShape& shape, const KvCacheOptions& options)
     : format_(shape, options.stored), options_(options) {
   QKV_CHECK(n_sequences >= 0, kValue, "kv cache: {} sequences", n_sequences);
+  check_layout(options_);
   store_ = make_store(n_sequences);
 }
 
@@ -91,7 +117,7 @@ std::unique_ptr<RowStore> KvCache::make_store(int64_t n) const {
     case CacheLayout::kPaged:
       return paged_store(format_, n, options_.pool);
     case CacheLayout::kSliding:
-      return sliding_store(format_, n, options_.n_sink, options_.window, options_.rope);
+      return sliding_store(format_, n, options_.n_sink.value_or(kUsualSinks), options_.window, options_.rope);
     case CacheLayout::kContiguous:
       break;
   }

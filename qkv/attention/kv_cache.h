@@ -4,6 +4,7 @@
 // sliding cache.
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,9 +29,11 @@ enum class CacheLayout {
 struct KvCacheOptions {
   CacheLayout layout = CacheLayout::kContiguous;
   Stored stored = Stored::kPlain;
-  std::shared_ptr<PagePool>
-      pool;  // of kPaged: shared with other caches of rows of this size. Null: one of its own
-  int64_t n_sink = 4, window = 0;  // of kSliding
+  /// Of kPaged: shared with other caches of rows of this size. Null: one of its own.
+  std::shared_ptr<PagePool> pool;
+  /// Of kSliding. n_sink not given: 4, as the paper finds enough.
+  std::optional<int64_t> n_sink;
+  int64_t window = 0;
   /// Of kSliding, where keys were turned by their positions: the sinks are turned on as the window moves away
   /// from them.
   std::shared_ptr<const Rope> rope;
@@ -53,7 +56,8 @@ struct CacheTensor {
 class KvCache {
  public:
   KvCache();
-  /// Errors: kValue: a negative number, a sliding cache without a window, a pool of pages of another size;
+  /// Errors: kValue: a negative number, a sliding cache without a window, a pool of pages of another size, an
+  /// option of another layout than this one;
   /// kUnsupported: kBF16 of rows that are bf16 already, a rope that scales.
   KvCache(int64_t n_sequences, const CacheShape& shape, const KvCacheOptions& options = {});
   /// One key/value head of these widths.

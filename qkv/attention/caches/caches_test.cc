@@ -227,6 +227,16 @@ TEST(Caches, RefuseWhatMakesNoSense) {
                KvCache(1, shape_of(DType::kF32), paged(std::make_shared<PagePool>(64))));
   EXPECT_ERROR(kValue, "pages of 0 bytes", PagePool(0));
   EXPECT_ERROR(kValue, "-1 sequences", KvCache(-1, shape_of(DType::kF32)));
+  EXPECT_ERROR(kValue, "n_sink is for a sliding cache; this one is contiguous",
+               KvCache(1, shape_of(DType::kF32), {.n_sink = 4}));
+  EXPECT_ERROR(kValue, "window is for a sliding cache; this one is paged",
+               KvCache(1, shape_of(DType::kF32), {.layout = CacheLayout::kPaged, .window = 64}));
+  EXPECT_ERROR(kValue, "rope is for a sliding cache; this one is contiguous",
+               KvCache(1, shape_of(DType::kF32), {.rope = std::make_shared<const Rope>(8, RopeOptions{})}));
+  KvCacheOptions both = sliding(2, 8);
+  both.pool = pool_of();
+  EXPECT_ERROR(kValue, "pool is for a paged cache; this one is sliding",
+               KvCache(1, shape_of(DType::kF32), both));
   KvCache cache(1, shape_of(DType::kF32));
   append(cache, {3}, 1);
   EXPECT_ERROR(kValue, "sequence 0 has 3 rows, cannot be cut to 4", cache.truncate(0, 4));
