@@ -96,8 +96,8 @@ class MixerState {
 /// for each chunk of the (sequence, head) in hand, n width d_v / 64 numbers. Threads share out (sequence,
 /// key/value head) pairs.
 ///
-/// Errors: kShape, kDtype, kValue (head counts that do not divide, decays above 1), kUnsupported (a mixer
-/// with decays that is not causal).
+/// Errors: kShape (also of what the mixer prepares), kDtype, kValue (head counts that do not divide, decays
+/// above 1), kUnsupported (a mixer with decays that is not causal).
 Var mix(const Var& q, const Var& k, const Var& v, const Segments& queries, const Segments& keys,
         const MixerOptions& options);
 
@@ -113,8 +113,9 @@ Tensor mix_cached(const Tensor& q, const Tensor& k, const Tensor& v, const Segme
                   const Segments& keys, MixerState& state, const MixerOptions& options);
 
 /// Weights w_ij with out_i = sum_j w_ij v_j, of the heads, sequences and rows (positions) that the probe
-/// names, appended to probe.rows (lse, site and layer are not set). Computed afresh in f64, O(kv_len width) a
-/// row. Of a normalised mixer they add up to 1, or are all 0; others' may be of any sign and sum.
+/// names, appended to probe.rows (lse, site and layer are not set); of its top_k keys, where it has one.
+/// Computed afresh in f64, O(kv_len width) a row. Of a normalised mixer they add up to 1, or are all 0;
+/// others' may be of any sign and sum: heaviest then means greatest, and entropy is NaN with one below 0.
 void implied_weights(const Var& q, const Var& k, const Segments& queries, const Segments& keys,
                      const MixerOptions& options, Probe& probe);
 
@@ -166,7 +167,7 @@ class Mixer {
   virtual bool forgets() const { return false; }  // by decays that mean something: only causal then
   virtual int64_t width(const HeadSizes& heads) const { return heads.d_k; }
   virtual double scale(const HeadSizes& /*heads*/) const { return 1; }  // f_t, where not normalised
-  /// state: null, or the one whose sequences go on.
+  /// state: null, or the one whose sequences go on. What comes fits options.heads and `keys`: mix() checked.
   virtual MixerParts prepare(const Var& q, const Var& k, const Segments& keys, const MixerOptions& options,
                              MixerState* state) const = 0;
 };

@@ -57,6 +57,38 @@ void check(const Tensor& q, const Tensor& k, const Tensor& v, const Segments& qu
               b, queries.length(b), keys.length(b));
 }
 
+// What the mixer makes of the call. A mixer may be anybody's, and kernels read rows as wide as it says.
+MixerParts prepared(const Var& q, const Var& k, const Segments& queries, const Segments& keys,
+                    const MixerOptions& options, MixerState* state) {
+  const Mixer& mixer = mixer_of(options);
+  const HeadSizes& h = options.heads;
+  const int64_t width = mixer.width(h);
+  MixerParts parts = mixer.prepare(q, k, keys, options, state);
+  const auto check_prepared = [&](const char* what, const Var& x, int64_t n_tokens, int64_t heads) {
+    QKV_CHECK(x.defined() && x.value().rank() == 2 && x.size(0) == n_tokens && x.size(1) == heads * width,
+              kShape, "mix: {} made {} of {}, needs to make [{} tokens, {} heads x its width of {}]",
+              mixer.name(), x.defined() ? x.value().shape().str() : "nothing", what, n_tokens, heads, width);
+    QKV_CHECK(x.dtype() == q.dtype(), kDtype, "mix: {} made {} of {}, which is {}", mixer.name(),
+              name(x.dtype()), what, name(q.dtype()));
+  };
+  check_prepared("q", parts.q, queries.n_tokens(), h.n_heads);
+  check_prepared("k", parts.k, keys.n_tokens(), h.kv_heads());
+  if (const Tensor& decay = parts.decay; decay.defined()) {
+    QKV_CHECK(decay.rank() == 2 && (decay.size(0) == keys.n_tokens() || decay.size(0) == 1) &&
+                  (decay.size(1) == h.kv_heads() || decay.size(1) == h.kv_heads() * width),
+              kShape, "mix: {} made decays {}, needs to make [{} tokens or 1, {} heads or {} heads x {}]",
+              mixer.name(), decay.shape().str(), keys.n_tokens(), h.kv_heads(), h.kv_heads(), width);
+    QKV_CHECK(decay.dtype() == accumulator_dtype(q.dtype()), kDtype, "mix: {} made decays of {}, needs {}",
+              mixer.name(), name(decay.dtype()), name(accumulator_dtype(q.dtype())));
+  }
+  if (const Var& g = parts.log_decay; g.defined())
+    QKV_CHECK(parts.decay.defined() && g.value().shape() == parts.decay.shape(), kShape,
+              "mix: {} made log decays {} of decays {}; they need one shape", mixer.name(),
+              g.value().shape().str(),
+              parts.decay.defined() ? parts.decay.shape().str() : "that are not there");
+  return parts;
+}
+
 // One call: what its backward needs.
 struct Call {
   MixerParts parts;
@@ -150,8 +182,8 @@ Var mix(const Var& q, const Var& k, const Var& v, const Segments& queries, const
         const MixerOptions& options) {
   QKV_CHECK(q.defined() && k.defined() && v.defined(), kValue, "mix: q, k or v is missing");
   check(q.value(), k.value(), v.value(), queries, keys, options);
-  const auto call = std::make_shared<Call>(mixer_of(options).prepare(q, k, keys, options, nullptr), v,
-                                           queries, keys, options);
+  const auto call =
+      std::make_shared<Call>(prepared(q, k, queries, keys, options, nullptr), v, queries, keys, options);
   const MixerParts& parts = call->parts;
   const bool differentiable = parts.q.requires_grad() || parts.k.requires_grad() || v.requires_grad() ||
                               parts.log_decay.requires_grad();
@@ -186,7 +218,7 @@ Tensor mix_cached(const Tensor& q, const Tensor& k, const Tensor& v, const Segme
               "mix: a state of {} numbers, {} needs [{}, {}]: make it with the same heads and mixer",
               state.sums(b).shape().str(), mixer.name(), options.heads.kv_heads(), size);
   const NoGrad off;
-  const Call call(mixer.prepare(Var(q), Var(k), keys, options, &state), Var(v), queries, keys, options);
+  const Call call(prepared(Var(q), Var(k), queries, keys, options, &state), Var(v), queries, keys, options);
   kernels::visit_dtype(q.dtype(), [&]<class T>(T) {
     Problem<T> p = call.problem<T>();
     for (int64_t b = 0; b < state.size(); ++b) p.states.push_back(state.sums(b).data<accumulator_t<T>>());
@@ -207,7 +239,7 @@ void implied_weights(const Var& q, const Var& k, const Segments& queries, const 
   check(q.value(), k.value(), v, queries, keys, options);
   const NoGrad off;
   const Mixer& mixer = mixer_of(options);
-  const MixerParts parts = mixer.prepare(q, k, keys, options, nullptr);
+  const MixerParts parts = prepared(q, k, queries, keys, options, nullptr);
   const int64_t width = mixer.width(heads);
   const Tensor all_q = parts.q.value().to(DType::kF64).contiguous(),
                all_k = parts.k.value().to(DType::kF64).contiguous(),
@@ -238,6 +270,7 @@ void implied_weights(const Var& q, const Var& k, const Segments& queries, const 
         const double factor = mixer.normalised() ? recurrence::reciprocal_or_zero(sum) : mixer.scale(heads);
         AttentionRow row{.head = h, .sequence = b, .position = queries.past(b) + i};
         for (double weight : weights) row.attn_weights.push_back(static_cast<float>(factor * weight));
+        probe.finish(row);
         probe.rows.push_back(std::move(row));
       }
     }

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "qkv/attention/test_cases.h"
@@ -393,6 +395,75 @@ TEST(Mixers, WeightsAreExactAndOfNormalisedMixersAddUpToOne) {
             << x.name;
     }
   }
+}
+
+TEST(Mixers, GiveOfALongRowTheHeaviestKeys) {
+  const HeadSizes heads{.n_heads = 2, .d_k = 6, .d_v = 10};
+  const Inputs in = test::random_inputs({.heads = heads, .q_lengths = {70}}, DType::kF64);
+  const MixerOptions o{.heads = heads, .log_decay = {}};
+  Probe whole{.heads = {1}, .positions = {69}}, three{.heads = {1}, .positions = {69}, .top_k = 3};
+  for (Probe* probe : {&whole, &three}) implied_weights(Var(in.q), Var(in.k), in.queries, in.keys, o, *probe);
+  const AttentionRow &all = whole.rows.at(0), &few = three.rows.at(0);
+  ASSERT_EQ(few.keys.size(), 3);
+  for (size_t n = 0; n < 3; ++n) {
+    EXPECT_EQ(few.attn_weights[n], all.attn_weights[static_cast<size_t>(few.keys[n])]);
+    std::vector<float> sorted = all.attn_weights;
+    std::sort(sorted.begin(), sorted.end(), std::greater<>());
+    EXPECT_EQ(few.attn_weights[n], sorted[n]);
+  }
+  EXPECT_GT(all.entropy, 0);
+  EXPECT_LT(all.entropy, std::log(70));
+  EXPECT_EQ(few.entropy, all.entropy);
+}
+
+// Somebody's mixer, whose features are not as many as it says.
+class Wrong final : public Mixer {
+ public:
+  explicit Wrong(MixerParts parts, int64_t width = 3) : parts_(std::move(parts)), width_(width) {}
+  std::string_view name() const override { return "wrong"; }
+  bool normalised() const override { return false; }
+  int64_t width(const HeadSizes&) const override { return width_; }
+  MixerParts prepare(const Var&, const Var&, const Segments&, const MixerOptions&,
+                     MixerState*) const override {
+    return parts_;
+  }
+
+ private:
+  MixerParts parts_;
+  int64_t width_;
+};
+
+TEST(Mixers, RefuseWhatAMixerMakesInOtherSizes) {
+  const HeadSizes heads{.n_heads = 4, .n_kv_heads = 2, .d_k = 3, .d_v = 2};
+  const Segments five({5});
+  const Var q(random_tensor({5, 12}, 1)), k(random_tensor({5, 6}, 2)), v(random_tensor({5, 4}, 3));
+  const auto decays = [](Shape shape, DType dtype = DType::kF64) { return Tensor::full(shape, dtype, 0.5); };
+  const auto with = [&](MixerParts parts, int64_t width = 3) {
+    return mix(q, k, v, five, five,
+               {.heads = heads, .mixer = std::make_shared<Wrong>(std::move(parts), width), .log_decay = {}});
+  };
+  EXPECT_NO_THROW(with({.q = q, .k = k, .decay = decays({1, 2}), .log_decay = {}}));
+  EXPECT_ERROR(kShape, "wrong made [5, 12] of q, needs to make [5 tokens, 4 heads x its width of 8]",
+               with({.q = q, .k = k, .decay = {}, .log_decay = {}}, 8));
+  EXPECT_ERROR(kShape, "wrong made [5, 12] of k, needs to make [5 tokens, 2 heads x its width of 3]",
+               with({.q = q, .k = q, .decay = {}, .log_decay = {}}));
+  EXPECT_ERROR(kShape, "wrong made nothing of k", with({.q = q, .k = {}, .decay = {}, .log_decay = {}}));
+  EXPECT_ERROR(kDtype, "wrong made f32 of q, which is f64",
+               with({.q = Var(q.value().to(DType::kF32)), .k = k, .decay = {}, .log_decay = {}}));
+  EXPECT_ERROR(kShape, "wrong made decays [4, 2], needs to make [5 tokens or 1, 2 heads or 2 heads x 3]",
+               with({.q = q, .k = k, .decay = decays({4, 2}), .log_decay = {}}));
+  EXPECT_ERROR(kDtype, "wrong made decays of f32, needs f64",
+               with({.q = q, .k = k, .decay = decays({5, 2}, DType::kF32), .log_decay = {}}));
+  EXPECT_ERROR(kShape, "wrong made log decays [5, 2] of decays [1, 2]",
+               with({.q = q, .k = k, .decay = decays({1, 2}), .log_decay = Var(decays({5, 2}))}));
+  Probe probe;
+  EXPECT_ERROR(kShape, "its width of 8",
+               implied_weights(q, k, five, five,
+                               {.heads = heads,
+                                .mixer = std::make_shared<Wrong>(
+                                    MixerParts{.q = q, .k = k, .decay = {}, .log_decay = {}}, 8),
+                                .log_decay = {}},
+                               probe));
 }
 
 TEST(Mixers, RefuseWhatHasNoMeaning) {
