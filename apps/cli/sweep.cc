@@ -4,7 +4,10 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <tuple>
 
+#include "apps/cli/progress.h"
+#include "apps/cli/table.h"
 #include "qkv/base/error.h"
 #include "qkv/base/quote.h"
 #include "qkv/io/file.h"
@@ -76,24 +79,27 @@ SweepResult read_sweep_result(const std::string& name, const std::string& path) 
           .failure = "",
           .by = io::get_string(json, "chosen_by", path),
           .value = io::get_number(json, "chosen_value", -1e300, 1e300, path),
+          .loss = io::get_number(json, "chosen_loss", -1e300, 1e300, path),
+          .seconds = io::get_number(json, "seconds", 0, 1e15, path),
           .chosen = io::get_string(json, "chosen", path)};
 }
 
 std::string sweep_table(std::vector<SweepResult> results) {
-  const auto merit = [](const SweepResult& r) { return r.by == "score" ? r.value : -r.value; };
-  std::stable_sort(results.begin(), results.end(), [&](const SweepResult& a, const SweepResult& b) {
-    if (a.failure.empty() != b.failure.empty()) return a.failure.empty();
-    return a.failure.empty() && merit(a) > merit(b);
-  });
-  size_t width = 0;
-  for (const SweepResult& r : results) width = std::max(width, r.name.size());
-  std::string out;
-  int place = 0;
+  const auto rank = [](const SweepResult& r) {
+    const bool failed = !r.failure.empty(), by_score = r.by == "score";
+    return std::tuple(failed, !by_score, by_score ? -r.value : 0, r.loss, r.seconds);
+  };
+  std::stable_sort(results.begin(), results.end(),
+                   [&](const SweepResult& a, const SweepResult& b) { return rank(a) < rank(b); });
+  Table table({"run", "score", "loss", "time", "weights"});
+  std::string failures;
   for (const SweepResult& r : results)
-    out += r.failure.empty() ? fmt::format("{:>4}  {:<{}}  {} {:.4f}  ({})\n", ++place, r.name, width, r.by,
-                                           r.value, r.chosen)
-                             : fmt::format("{:>4}  {:<{}}  failed: {}\n", "-", r.name, width, r.failure);
-  return out;
+    if (r.failure.empty())
+      table.add({r.name, r.by == "score" ? fmt::format("{:.4f}", r.value) : "-",
+                 fmt::format("{:.4f}", r.loss), duration(r.seconds), r.chosen});
+    else
+      failures += fmt::format("{}  failed: {}\n", r.name, r.failure);
+  return table.text() + failures;
 }
 
 }  // namespace qkv::cli

@@ -18,7 +18,7 @@ using SweepPoint = std::vector<std::pair<std::string, std::string>>;
 std::vector<SweepPoint> read_sweep(const std::string& path);
 
 /// "lr=0.001,optimizer=adam": the name of the run's folder, the same whatever else is in the file. Other
-/// characters than letters, digits and .-_ of values become _.
+/// characters of values than letters, digits and .-_ become %XX, so different values have different names.
 std::string sweep_name(const SweepPoint& point);
 
 /// How a run of a sweep ended.
@@ -27,13 +27,16 @@ struct SweepResult {
   std::string failure;  // "": it ended well, and
   std::string by;       // "score" or "loss",
   double value = 0;     // of the weights it chose,
-  std::string chosen;   // which these are
+  double loss = 0;      // theirs on validation,
+  double seconds = 0;   // that training took,
+  std::string chosen;   // which they are
 };
 
 /// The result that a run's summary.json holds. Error kFormat.
 SweepResult read_sweep_result(const std::string& name, const std::string& summary_path);
 
-/// Best first (highest score, then least loss), failures last; as lines of text for people.
+/// Best first: by score, or by loss of those that chose by loss; of equal ones the least loss first, then the
+/// shortest time. Failures last. A table for people.
 std::string sweep_table(std::vector<SweepResult> results);
 
 }  // namespace qkv::cli

@@ -47,16 +47,35 @@ TEST_F(Sweep, WhatIsNoSweepIsRefused) {
                read("a=[1,2,3,4,5,6,7,8,9,10,11]\nb=[1,2,3,4,5,6,7,8,9,10]\nc=[1,2,3,4,5,6,7,8,9,10]\n"));
 }
 
+SweepResult result(const char* name, const char* by, double value, double loss, double seconds = 60) {
+  return {.name = name,
+          .failure = "",
+          .by = by,
+          .value = value,
+          .loss = loss,
+          .seconds = seconds,
+          .chosen = "best"};
+}
+
 TEST_F(Sweep, TheBestComesFirstAndFailuresLast) {
-  const std::string table =
-      sweep_table({{.name = "a", .failure = "broke", .by = "", .chosen = ""},
-                   {.name = "b", .failure = "", .by = "loss", .value = 3, .chosen = "best"},
-                   {.name = "c", .failure = "", .by = "loss", .value = 2, .chosen = "ema"}});
-  EXPECT_EQ(table, "   1  c  loss 2.0000  (ema)\n   2  b  loss 3.0000  (best)\n   -  a  failed: broke\n");
-  EXPECT_LT(sweep_table({{.name = "x", .failure = "", .by = "score", .value = 3, .chosen = "best"},
-                         {.name = "y", .failure = "", .by = "score", .value = 30, .chosen = "best"}})
-                .find("y"),
-            10u);
+  EXPECT_EQ(sweep_table({{.name = "a", .failure = "broke", .by = "", .chosen = ""},
+                         result("b", "loss", 3, 3),
+                         result("c", "loss", 2, 2),
+                         result("d", "score", 20.5, 4),
+                         result("e", "score", 30, 5, 3661)}),
+            "run    score    loss     time  weights\n"
+            "e    30.0000  5.0000  1:01:01     best\n"
+            "d    20.5000  4.0000     1:00     best\n"
+            "c          -  2.0000     1:00     best\n"
+            "b          -  3.0000     1:00     best\n"
+            "a  failed: broke\n");
+}
+
+TEST_F(Sweep, OfEqualScoresTheLeastLossComesFirstThenTheShortestTime) {
+  const std::string table = sweep_table({result("slow", "score", 0, 4, 90), result("worse", "score", 0, 5),
+                                         result("quick", "score", 0, 4, 30)});
+  EXPECT_LT(table.find("quick"), table.find("slow"));
+  EXPECT_LT(table.find("slow"), table.find("worse"));
 }
 
 }  // namespace

@@ -22,8 +22,9 @@ struct TrainingState {
   int64_t batch = 0;       // its number in that epoch
   int64_t micro_step = 0;  // forward passes made: keys the dropout
   int64_t target_tokens = 0;
-  double seconds = 0;  // spent training
-  double best = 0;     // of the metric that chooses; meaningful once best_step > 0
+  double seconds = 0;    // spent training
+  double best = 0;       // of the metric that chooses; meaningful once best_step > 0
+  double best_loss = 0;  // of the same weights; 0 where a checkpoint does not say
   int64_t best_step = 0;
   int64_t bad_validations = 0;  // since the best
   int64_t skipped_updates = 0;  // non-finite gradients, under the policies that go on

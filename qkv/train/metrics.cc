@@ -73,7 +73,8 @@ void Metrics::summary(const std::string& path, const TrainResult& r) {
                    {"last", to_json(r.last)},
                    {"chosen", r.chosen},
                    {"chosen_by", r.chosen_by},
-                   {"chosen_value", r.chosen_value}};
+                   {"chosen_value", r.chosen_value},
+                   {"chosen_loss", r.chosen_loss}};
   if (r.average) json["average"] = to_json(*r.average);
   if (r.ema) json["ema"] = to_json(*r.ema);
   io::write_file_atomically(path, io::dump_json(json, 1) + "\n");

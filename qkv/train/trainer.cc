@@ -268,6 +268,7 @@ class Loop {
     const bool best = std::isfinite(last_.loss) && is_better(last_);
     if (best) {
       state_.best = merit(last_);
+      state_.best_loss = last_.loss;
       state_.best_step = state_.step;
       state_.bad_validations = 0;
       save_model("best");
@@ -344,6 +345,7 @@ class Loop {
                        .chosen = state_.best_step == state_.step || state_.best_step == 0 ? "last" : "best"};
     result.state.seconds = seconds();
     double best = state_.best_step > 0 ? state_.best : merit(last_);
+    result.chosen_loss = state_.best_step > 0 ? state_.best_loss : last_.loss;
     // The parameters hold another set of weights now: it is saved, and chosen where it is the best so far.
     const auto consider = [&](const char* which) {
       const Validation v = trainee_.validate();
@@ -352,6 +354,7 @@ class Loop {
       if (merit(v) > best) {
         best = merit(v);
         result.chosen = which;
+        result.chosen_loss = v.loss;
       }
       return v;
     };

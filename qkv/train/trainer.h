@@ -105,9 +105,9 @@ struct TrainResult {
   std::optional<Validation> average;  // of the averaged weights, where there are any
   std::optional<Validation> ema;      // of their moving average, where there is one
   bool stopped = false;               // left early on request; resume goes on from here
-  std::string chosen;       // "best", "average", "ema" or "last": the best on validation, in run_dir/<chosen>
-  std::string chosen_by;    // "score" or "loss"
-  double chosen_value = 0;  // of those weights
+  std::string chosen;     // "best", "average", "ema" or "last": the best on validation, in run_dir/<chosen>
+  std::string chosen_by;  // "score" or "loss"
+  double chosen_value = 0, chosen_loss = 0;  // of those weights
 };
 
 /// Trains until a limit, writing to run_dir: checkpoints/, best/, last/, average/, ema/,

@@ -101,6 +101,7 @@ TEST_F(Trainer, LearnsAndSaysWhatItDid) {
   EXPECT_EQ(listener.bests.size(), 4u);
   const io::Json summary = io::read_json(folder_ / "run/summary.json");
   EXPECT_EQ(summary.at("chosen"), result.chosen);
+  EXPECT_EQ(summary.at("chosen_loss"), result.chosen_loss);
   EXPECT_TRUE(std::filesystem::exists(folder_ / ("run/" + result.chosen + "/weight")));
   EXPECT_TRUE(std::filesystem::exists(folder_ / "run/average/weight"));
 }
