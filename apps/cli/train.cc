@@ -77,8 +77,12 @@ void print_rates(const RateRange& r) {
     print("{:>10.2e}  {:>8.4f}  {}\n", p.rate, p.smoothed,
           std::string(static_cast<size_t>(1 + 50 * height), '*'));
   }
-  print("{}; least at {:.1e}. A peak to begin with, a tenth of that: --lr {:.1e}\n",
-        r.broke ? "the loss broke after the last line" : "the loss never broke", r.least, r.suggested);
+  print("least loss  {:.4f} at lr {:.1e}: larger steps undo more than they learn{}\n", low, r.least,
+        r.broke ? "; after the last line the loss broke" : "");
+  print(
+      "suggestion  --lr {:.1e}, a tenth of that: the loss still falls there, and a run at it has room to "
+      "err\n",
+      r.suggested);
 }
 
 using MakeTask = std::unique_ptr<TrainTask> (*)();
