@@ -16,6 +16,8 @@ expect() {
 }
 # holds N PATTERN: standard output has N lines with it.
 holds() { [ "$(grep -cE -- "$2" "$dir/stdout")" = "$1" ] || fail "wanted $1 lines with $2, got: $(head -c 800 "$dir/stdout")"; }
+# takes TEXT: standard error, which is no terminal, says what will be done and how long that takes.
+takes() { grep -qE -- "$1.*; about [0-9:]+ with [0-9]+ thread" "$dir/stderr" || fail "wanted '$1' and a duration, got: $(head -c 800 "$dir/stderr")"; }
 # An SVG that is whole and draws something.
 chart() { grep -q "</svg>" "$1" && grep -q "class='m'" "$1" && ! grep -q "no data" "$1" || fail "$1 is no chart: $(head -c 300 "$1")"; }
 V="$root/tests/data/valid.tsv" M="$root/models/en-de"
@@ -23,6 +25,7 @@ V="$root/tests/data/valid.tsv" M="$root/models/en-de"
 # What attention costs: 4 paths, 2 passes, 2 lengths.
 expect 0 "reference ms" "$qkv" lab cost --lengths 8,16 --heads 2 --d-head 8 --svg "$dir/cost.svg"
 holds 4 '^(8|16) '
+takes "2 lengths, 4 paths"
 chart "$dir/cost.svg"
 expect 0 '"path":"window 4"' "$qkv" lab cost --lengths 16,8 --heads 2 --d-head 8 --window 4 --dtype f32 --json
 holds 16 '"bytes":[1-9]'
@@ -36,6 +39,7 @@ bytes() { grep "\"path\":\"blocked\"" "$dir/stdout" | grep '"pass":"forward"' | 
 # Which heads matter: 36 heads of the shipped model.
 expect 0 "encoder layer 1" "$qkv" lab heads "$M" --pairs "$V" --limit 2 --svg "$dir/heads.svg"
 holds 9 '^(encoder|decoder|cross) layer'
+takes "37 passes over 2 pairs"
 chart "$dir/heads.svg"
 cut -f1 "$V" | head -2 > "$dir/src"; cut -f2 "$V" | head -2 > "$dir/ref"
 expect 0 '"metric":"chrf"' "$qkv" lab heads "$M" --data "$dir/src" "$dir/ref" "$dir/ref" --metric chrf --limit 1 --noise 1 --json
@@ -52,6 +56,7 @@ grep -q "Heads removed" "$dir/prune.svg" || fail "no curve"
 tiny="--steps 3 --length 8 --batch 2 --d-model 16 --n-layers 1"
 expect 0 "No model can go below" "$qkv" lab positions $tiny --times 2 --svg "$dir/positions.svg"
 holds 8 '^(none|sinusoidal|learned|shaw|t5|alibi|rope|transformer_xl) '
+takes "8 models, 3 steps of 16 tokens each"
 chart "$dir/positions.svg"
 expect 0 '"positions":"rope:500 + window:4"' "$qkv" lab positions $tiny --times 4 --encodings 'rope:500 + window:4' --text "$V" --json
 holds 3 '"loss":'

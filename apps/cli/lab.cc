@@ -7,6 +7,8 @@
 #include <functional>
 
 #include "apps/cli/output.h"
+#include "apps/cli/progress.h"
+#include "qkv/base/parallel.h"
 
 namespace qkv::cli {
 
@@ -16,10 +18,27 @@ void write_charts(const std::string& path, const std::vector<explain::Chart>& ch
   if (path != "-") note("charts: open {} in a browser\n", path);
 }
 
+void note_expected(const std::string& command, const std::string& work, double seconds,
+                   const std::string& flags) {
+  note("{}: {}; about {} with {} thread{} ({} it)\n", command, work, duration(seconds), threads(),
+       threads() == 1 ? "" : "s", flags);
+}
+
 std::string brief(double v) {
   if (!std::isfinite(v)) return "-";
   const int digits = v == 0 ? 0 : static_cast<int>(std::floor(std::log10(std::abs(v))));
   return fmt::format("{:.{}f}", v, std::clamp(2 - digits, 0, 6));
+}
+
+CLI::Validator positive_number() {
+  return CLI::Validator(
+      [](const std::string& text) -> std::string {
+        double x = 0;
+        return CLI::detail::lexical_cast(text, x) && std::isfinite(x) && x > 0
+                   ? ""
+                   : fmt::format("is {}, needs to be a number above 0", text);
+      },
+      "");
 }
 
 void add_lengths_option(CLI::App& app, const std::string& flag, std::vector<int64_t>& lengths,

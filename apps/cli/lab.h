@@ -20,8 +20,16 @@ void add_lab_sweep(CLI::App& lab);
 /// Writes the charts to a file, "-" for standard output, and says so; "" writes nothing.
 void write_charts(const std::string& path, const std::vector<explain::Chart>& charts, int columns);
 
+/// Says at the start of long work how long it will take: "qkv lab cost: 64 cases; about 1:05 with 2 threads
+/// (--lengths and --most-seconds change it)".
+void note_expected(const std::string& command, const std::string& work, double seconds,
+                   const std::string& flags);
+
 /// "8.03", "0.0123": three digits that matter; "-" for what is no number.
 std::string brief(double value);
+
+/// A check of an option: a finite number above 0. CLI11's lets NaN pass.
+CLI::Validator positive_number();
 
 /// "4,8,16": an option of numbers from 1 on.
 void add_lengths_option(CLI::App& app, const std::string& flag, std::vector<int64_t>& lengths,

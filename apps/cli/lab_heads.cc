@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -113,9 +114,14 @@ void run(const HeadFlags& f) {
                        .apply = [&](size_t h, bool on) { heads.disturb(h, on ? f.noise : 0); }});
   const auto rounds = static_cast<int64_t>(changes.size());
   const double total = static_cast<double>(1 + rounds * n + (f.prune ? n * (n + 1) / 2 : 0));
-  WorkBar bar("qkv lab heads");
+  const std::string command = "qkv lab heads";
+  WorkBar bar(command);
 
+  const auto start = std::chrono::steady_clock::now();
   const double whole = heads.measure();
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  note_expected(command, fmt::format("{:.0f} passes over {} pairs", total, n_pairs), seconds * total,
+                "--limit changes");
   for (int64_t c = 0; c < rounds; ++c) {
     Change& change = changes[static_cast<size_t>(c)];
     for (size_t h = 0; h < heads.heads().size(); ++h) {
@@ -225,7 +231,7 @@ void add_lab_heads(CLI::App& lab) {
       ->check(CLI::Range(1, 1000));
   cmd->add_option("--noise", f->noise,
                   "also disturb each head, by noise of this size relative to its output's root mean square")
-      ->check(CLI::Range(0.0, 1000.0));
+      ->check(positive_number());
   cmd->add_flag("--prune", f->prune,
                 "then remove heads one after the other, each time the one that harms least");
   cmd->add_option("--dtype", f->dtype, "bf16, f32, or auto: bf16 where the CPU has a unit for it")

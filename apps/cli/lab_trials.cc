@@ -7,9 +7,8 @@
 #include <numeric>
 #include <vector>
 
-#include "apps/cli/output.h"
+#include "apps/cli/lab.h"
 #include "qkv/attention/paths/scratch.h"
-#include "qkv/base/parallel.h"
 #include "qkv/tasks/translation_model.h"
 
 namespace qkv::cli {
@@ -25,7 +24,7 @@ void TrialFlags::add_to(CLI::App& app) {
   app.add_option("--batch", trial.batch, "windows of a step")->capture_default_str()->check(positive);
   app.add_option("--lr", trial.peak_rate, "highest learning rate")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(positive_number());
   app.add_option("--d-model", d_model, "width of the model")
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));
@@ -80,12 +79,11 @@ Trial Trials::run(const Gpt2Config& model, const std::string& name) {
     losses.push_back(out.trained->step());
     seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
     if (trained_ == 0 && i == std::min<int64_t>(5, options_.steps - 1))
-      note(
-          "{}: {} model{}, {} steps of {} tokens each, on {}; about {} with {} thread{} (--steps changes "
-          "it)\n",
-          command_, n_models_, n_models_ == 1 ? "" : "s", options_.steps, options_.batch * options_.length,
-          text_->about(), duration(*std::min_element(seconds.begin(), seconds.end()) * total), threads(),
-          threads() == 1 ? "" : "s");
+      note_expected(
+          command_,
+          fmt::format("{} model{}, {} steps of {} tokens each, on {}", n_models_, n_models_ == 1 ? "" : "s",
+                      options_.steps, options_.batch * options_.length, text_->about()),
+          *std::min_element(seconds.begin(), seconds.end()) * total, "--steps changes");
     bar_->show(static_cast<double>(trained_ * options_.steps + i + 1), total,
                fmt::format("{} ({} of {})  loss {:.3f}", name, trained_ + 1, n_models_, losses.back()));
   }
