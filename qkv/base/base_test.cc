@@ -82,6 +82,9 @@ TEST(ParallelFor, VisitsEachIndexOnceAndPassesErrorsOn) {
     });
     EXPECT_EQ(std::count(seen.begin(), seen.end(), 1), 1001);
     EXPECT_THROW(parallel_items(4, [](int64_t i) { QKV_CHECK(i != 2, kValue, "no"); }), Error);
+    // Work of a few microseconds stays on this thread.
+    parallel_items(
+        1001, [&](int64_t) { EXPECT_EQ(omp_get_num_threads(), 1); }, 100);
   }
   set_threads(0);
 }

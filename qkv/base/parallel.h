@@ -23,6 +23,8 @@ void set_threads(int n);
 
 namespace detail {
 
+constexpr int64_t kWorthAThread = 1 << 16;  // multiply-adds: a few microseconds, as a fork costs
+
 // ThreadSanitizer cannot look into libgomp: these tell it that what a team does comes after what was done
 // before it, and before what is done after it.
 #ifdef __SANITIZE_THREAD__
@@ -79,9 +81,11 @@ void parallel_for(int64_t n, int64_t grain, Body&& body) {
 
 /// body(i) for i in 0 .. n - 1, handed out one at a time to whichever thread is free: for items of unequal
 /// cost. The same promises as parallel_for; after an exception, items that were not begun may be left out.
+/// work: of all items together, in multiply-adds, where it may be less than is worth a thread; they then run
+/// inline.
 template <class Body>
-void parallel_items(int64_t n, Body&& body) {
-  const int64_t team = std::min<int64_t>(threads(), n);
+void parallel_items(int64_t n, Body&& body, int64_t work = detail::kWorthAThread) {
+  const int64_t team = work < detail::kWorthAThread ? 1 : std::min<int64_t>(threads(), n);
   std::atomic<int64_t> next = 0;
   const auto share = [&](int64_t, int64_t) {
     for (int64_t i = next++; i < n; i = next++) body(i);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "qkv/attention/caches/children.h"
 #include "qkv/attention/caches/row_store.h"
 #include "qkv/base/memory.h"
 
@@ -37,15 +38,7 @@ class ContiguousStore final : public RowStore {
   void truncate(int64_t s, int64_t length) override { sequences_[s].length = length; }
 
   void select(std::span<const int32_t> parents) override {
-    std::vector<Sequence> next;
-    std::vector<bool> taken(sequences_.size(), false);
-    next.reserve(parents.size());
-    for (int32_t parent : parents) {
-      const Sequence& sequence = sequences_[parent];
-      next.push_back(taken[parent] && sequence.rows ? copy(sequence, sequence.capacity) : sequence);
-      taken[parent] = true;
-    }
-    sequences_ = std::move(next);
+    become_children(sequences_, parents, [&](const Sequence& s) { return s.rows ? copy(s, s.capacity) : s; });
   }
 
   KeyValueSpan span(int64_t s) const override {

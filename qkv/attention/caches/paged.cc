@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "qkv/attention/caches/children.h"
 #include "qkv/attention/caches/row_store.h"
 #include "qkv/base/checked.h"
 
@@ -51,10 +52,7 @@ class PagedStore final : public RowStore {
     sequence.shorten(ceil_div(length, kPageRows));
   }
   void select(std::span<const int32_t> parents) override {
-    std::vector<Sequence> next;
-    next.reserve(parents.size());
-    for (int32_t parent : parents) next.push_back(sequences_[parent]);
-    sequences_ = std::move(next);
+    become_children(sequences_, parents, [](const Sequence& s) { return s; });  // that share its pages
   }
 
   KeyValueSpan span(int64_t s) const override {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "qkv/attention/caches/children.h"
 #include "qkv/attention/caches/row_store.h"
 #include "qkv/base/memory.h"
 #include "qkv/tensor/tensor.h"
@@ -83,22 +84,16 @@ class SlidingStore final : public RowStore {
     sequences_[s].length = length;
   }
   void select(std::span<const int32_t> parents) override {
-    std::vector<Sequence> next;
-    std::vector<bool> taken(sequences_.size(), false);
-    for (int32_t parent : parents) {
-      next.push_back(sequences_[parent]);
-      Sequence& child = next.back();
-      if (taken[parent] && child.rows) {
-        child.rows = Buffer::allocate(child.rows->bytes());
-        std::memcpy(at(child, child.begin), at(sequences_[parent], child.begin),
-                    static_cast<size_t>(child.length * format_.row_bytes));
-        child.sinks = Buffer::allocate(child.sinks->bytes());
-        std::memcpy(child.sinks->data(), sequences_[parent].sinks->data(),
-                    static_cast<size_t>(child.sinks->bytes()));
-      }
-      taken[parent] = true;
-    }
-    sequences_ = std::move(next);
+    become_children(sequences_, parents, [&](const Sequence& parent) {
+      Sequence child = parent;
+      if (!parent.rows) return child;
+      child.rows = Buffer::allocate(parent.rows->bytes());
+      std::memcpy(at(child, child.begin), at(parent, parent.begin),
+                  static_cast<size_t>(parent.length * format_.row_bytes));
+      child.sinks = Buffer::allocate(parent.sinks->bytes());
+      std::memcpy(child.sinks->data(), parent.sinks->data(), static_cast<size_t>(parent.sinks->bytes()));
+      return child;
+    });
   }
 
   KeyValueSpan span(int64_t s) const override {

@@ -144,13 +144,10 @@ struct Call {
   void for_each_head(int64_t width, Run&& run) const {
     const int64_t heads = options.heads.kv_heads(), n = keys.size() * heads;
     const int64_t rows = queries.n_tokens() * options.heads.n_heads + keys.n_tokens() * heads;
-    constexpr int64_t kWorthAThread = 1 << 16;  // multiply-adds, as in paths/items.h
     std::vector<int64_t> flops(static_cast<size_t>(n));
-    const auto one = [&](int64_t i) { flops[static_cast<size_t>(i)] = run(i / heads, i % heads); };
-    if (rows * width * options.heads.value_width() < kWorthAThread)
-      for (int64_t i = 0; i < n; ++i) one(i);
-    else
-      parallel_items(n, one);
+    parallel_items(
+        n, [&](int64_t i) { flops[static_cast<size_t>(i)] = run(i / heads, i % heads); },
+        rows * width * options.heads.value_width());
     count_flops(std::accumulate(flops.begin(), flops.end(), int64_t{0}));
   }
 

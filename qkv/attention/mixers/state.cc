@@ -1,5 +1,6 @@
 #include <limits>
 
+#include "qkv/attention/caches/children.h"
 #include "qkv/attention/mixers.h"
 
 namespace qkv {
@@ -16,19 +17,12 @@ MixerState::MixerState(int64_t n_sequences, const MixerOptions& options, DType d
 }
 
 void MixerState::select(std::span<const int32_t> parents) {
-  std::vector<Sequence> next;
-  std::vector<bool> taken(sequences_.size(), false);
-  next.reserve(parents.size());
-  for (int32_t parent : parents) {
+  for (const int32_t parent : parents)
     QKV_CHECK(parent >= 0 && parent < size(), kValue, "mixer state: parent {} of {} sequences", parent,
               size());
-    const Sequence& one = sequences_[static_cast<size_t>(parent)];
-    next.push_back(taken[static_cast<size_t>(parent)]
-                       ? Sequence{.sums = one.sums.clone(), .shifts = one.shifts.clone()}
-                       : one);
-    taken[static_cast<size_t>(parent)] = true;
-  }
-  sequences_ = std::move(next);
+  become_children(sequences_, parents, [](const Sequence& s) {
+    return Sequence{.sums = s.sums.clone(), .shifts = s.shifts.clone()};
+  });
 }
 
 int64_t MixerState::n_bytes() const {

@@ -9,14 +9,12 @@ namespace qkv {
 /// them.
 template <class Body>
 void each_sequence(const Segments& rows, int64_t work, Body&& body) {
-  const auto one = [&](int64_t b) {
-    if (rows.length(b) > 0) body(b);
-  };
-  constexpr int64_t kWorthAThread = 1 << 16;  // a few microseconds, as a fork costs
-  if (work < kWorthAThread)
-    for (int64_t b = 0; b < rows.size(); ++b) one(b);
-  else
-    parallel_items(rows.size(), one);
+  parallel_items(
+      rows.size(),
+      [&](int64_t b) {
+        if (rows.length(b) > 0) body(b);
+      },
+      work);
 }
 
 }  // namespace qkv
