@@ -1,6 +1,6 @@
 #!/bin/bash
-# The code that pages show is the examples', which are built and run: every ```cpp block of a page stands in one of them, line for line
-# but for indentation, and every line of a ```text block in what the page's example prints.
+# The code that pages show is the examples', which are built and run: every ```cpp and ```cmake block of a page stands in one of them,
+# line for line but for indentation, and every line of a ```text block in what the page's example prints.
 #   docs_test.sh ROOT BUILD
 set -eu
 root=$1 build=$2
@@ -18,12 +18,12 @@ check() {  # PAGE [EXAMPLE]
     block=$(flat <<<"$block" | sed '/./,$!d')
     [ -n "$block" ] || continue
     n=$((n + 1)) found=
-    for source in "$root"/examples/*.cc; do
+    for source in "$root"/examples/*.cc "$root"/examples/translate/*; do
       code=$(flat <"$source")
       [[ $code == *"$block"* ]] && found=1
     done
     [ -n "$found" ] || fail "$page: no example has this code:"$'\n'"$block"
-  done < <(blocks "$root/$page" cpp)
+  done < <(blocks "$root/$page" cpp; blocks "$root/$page" cmake)
   [ "$n" -gt 0 ] || fail "$page: shows no code"
   [ -n "$example" ] || return 0
   local printed=$("$build/$example")

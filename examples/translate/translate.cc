@@ -1,5 +1,5 @@
 // Translates its arguments with a model directory: the library in twenty lines.
-//   build/release/example_translate models/en-de "Where is the station?"
+//   build/mine MODEL_DIRECTORY "Where is the station?"
 
 #include <cstdio>
 #include <string>
