@@ -73,17 +73,19 @@ expect 2 "lab needs one of these after it: cost, heads, positions, sweep" "$qkv"
 expect 2 "Did you mean positions?" "$qkv" lab position
 expect 2 "lengths" "$qkv" lab cost --lengths 0
 expect 2 "lengths" "$qkv" lab cost --lengths 8,x
-expect 1 "dtype" "$qkv" lab cost --dtype f16
+expect 2 "dtype" "$qkv" lab cost --dtype f16
+expect 2 "is nan, needs to be a number above 0" "$qkv" lab cost --most-seconds nan
+expect 2 "is inf, needs to be a number above 0" "$qkv" lab positions --lr inf
 expect 1 "No such file or directory" "$qkv" lab cost --lengths 8 --heads 1 --d-head 4 --svg "$dir/no/where.svg"
-expect 1 "--data SOURCE REFERENCE, or --pairs" "$qkv" lab heads "$M"
+expect 2 "--data SOURCE REFERENCE, or --pairs" "$qkv" lab heads "$M"
 expect 1 "no such directory" "$qkv" lab heads "$dir/nowhere" --pairs "$V"
-expect 1 "there are loss, bleu, chrf" "$qkv" lab heads "$M" --pairs "$V" --metric ter
+expect 2 "there are loss, bleu, chrf" "$qkv" lab heads "$M" --pairs "$V" --metric ter
 head -1 "$dir/src" > "$dir/one"
 expect 1 "line counts differ" "$qkv" lab heads "$M" --data "$dir/one" "$dir/ref"
-expect 1 "did you mean rope" "$qkv" lab positions $tiny --encodings none,rop
-expect 1 "says nothing about positions" "$qkv" lab positions $tiny --encodings scaled_dot
-expect 1 "does not divide" "$qkv" lab positions $tiny --n-heads 3
+expect 2 "did you mean rope" "$qkv" lab positions $tiny --encodings none,rop
+expect 2 "says nothing about positions" "$qkv" lab positions $tiny --encodings scaled_dot
+expect 2 "does not divide" "$qkv" lab positions $tiny --n-heads 3
 expect 1 "too few" "$qkv" lab positions $tiny --text "$dir/one"
-expect 1 "is too much for" "$qkv" lab positions $tiny --times 256 --text "$V"
-expect 1 "needs 8 or more" "$qkv" lab positions --length 4
+expect 2 "is too much for" "$qkv" lab positions $tiny --times 256 --text "$V"
+expect 2 "needs 8 or more" "$qkv" lab positions --length 4
 [ "$failures" = 0 ] && echo "passed" || { echo "$failures failed"; exit 1; }

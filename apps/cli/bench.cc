@@ -151,10 +151,15 @@ void add_bench_command(CLI::App& app) {
   CLI::App* translate = bench->add_subcommand("translate", "translation of a file, model loaded once");
   translate->add_option("-m,--model", flags->model, "model or run directory")->required();
   translate->add_option("-i,--input", flags->input, "source lines")->required();
-  translate->add_option("--beam,--beam-size", flags->beam, "beam size")->capture_default_str();
+  translate->add_option("--beam,--beam-size", flags->beam, "beam size")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
   translate->add_option("-b,--batch-size", flags->batch, "sentences searched together")
-      ->capture_default_str();
-  translate->add_option("--reps", flags->reps, "timed runs")->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  translate->add_option("--reps", flags->reps, "timed runs")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
   common(translate);
   translate->footer("Example:\n  qkv bench translate --model models/en-de --input lines.en --beam 5 --json");
   translate->callback([flags] { bench_translate(*flags); });

@@ -77,7 +77,7 @@ void bench_attention(const BenchAttention& b, DType dtype, bool json) {
                            .rules = parts.rules,
                            .normalizer = parts.normalizer,
                            .talking = parts.talking};
-  QKV_CHECK(!parts.head_scale, kUnsupported,
+  QKV_CHECK(!parts.head_scale, kValue,
             "bench attention: head_scale belongs to the layer around the op that is timed here");
   if (b.causal) options.rules.push_back(causal());
   if (b.rule == "padding")

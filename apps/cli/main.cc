@@ -28,8 +28,18 @@
 
 namespace {
 
-// Exit statuses: 0 success, 2 a wrong call, 1 the rest, 130 stopped by a signal after saving (train).
-int status_of(const qkv::Error& e) { return e.code() == qkv::ErrorCode::kCancelled ? 130 : 1; }
+// Exit statuses: 0 success, 2 a wrong call, 1 the rest, 130 stopped by a signal after saving (train). Values
+// come from the call and nowhere else: what is wrong in a file is kFormat.
+int status_of(const qkv::Error& e) {
+  switch (e.code()) {
+    case qkv::ErrorCode::kValue:
+      return 2;
+    case qkv::ErrorCode::kCancelled:
+      return 130;
+    default:
+      return 1;
+  }
+}
 
 // Messages are escaped where names from files enter them; this is the net below. No message of ours has two
 // lines: one that seems to has the second from outside.

@@ -88,7 +88,7 @@ Texts read_texts(const Options& o) {
   for (size_t i = 0; i < texts.hyps.size(); ++i) {
     const bool any = std::any_of(texts.refs.begin(), texts.refs.end(),
                                  [i](const auto& column) { return !column[i].empty(); });
-    QKV_CHECK(any, kValue,
+    QKV_CHECK(any, kFormat,
               "{}: line {} is empty{}: that translation has nothing to be compared with; leave the line "
               "out of every file",
               input_name(o.refs[0]), i + 1, texts.refs.size() > 1 ? ", in the other references too" : "");

@@ -74,7 +74,7 @@ void for_each_line(const std::string& input, Use&& use) {
         use(line);
       } catch (const Error& error) {
         if (error.code() == ErrorCode::kIo) throw;  // the output's trouble, not the line's
-        throw Error(error.code(), fmt::format("line {}: {}", number, error.what()));
+        throw Error(ErrorCode::kFormat, fmt::format("line {}: {}", number, error.what()));
       }
     }
     flush_stdout();

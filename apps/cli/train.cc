@@ -59,14 +59,14 @@ void check_free(const std::string& out) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(out, ignored)) {
     const std::string name = entry.path().filename().string();
-    QKV_CHECK(ours.contains(name) && io::exists(out + "/lock"), kValue,
+    QKV_CHECK(ours.contains(name) && io::exists(out + "/lock"), kIo,
               "train: {} already holds {}; choose another --out, or an empty folder", out, quote(name));
   }
 }
 
 // At most 40 lines: rate, smoothed loss, and a bar of it from the least to the first.
 void print_rates(const RateRange& r) {
-  QKV_CHECK(!r.probes.empty(), kValue, "find-lr: the first loss was not finite: nothing to show");
+  QKV_CHECK(!r.probes.empty(), kNotFinite, "find-lr: the first loss was not finite: nothing to show");
   double low = r.probes[0].smoothed, high = low;
   for (const RateProbe& p : r.probes) low = std::min(low, p.smoothed);
   print("{:>10}  {:>8}\n", "lr", "loss");
@@ -125,7 +125,7 @@ struct Command {
     QKV_CHECK(!out.empty(), kValue, "train: where to? give --out DIR");
     QKV_CHECK(!resume || has_checkpoint(out + "/checkpoints"), kIo,
               "train: {} holds no checkpoint to resume from; leave --resume out to begin a run there", out);
-    QKV_CHECK(resume || !has_checkpoint(out + "/checkpoints"), kValue,
+    QKV_CHECK(resume || !has_checkpoint(out + "/checkpoints"), kIo,
               "train: {} already holds a run; go on with --resume, or choose another --out", out);
     QKV_CHECK(!io::exists(out) || io::is_directory(out), kIo, "train: {} is a file; --out needs a folder",
               out);
@@ -134,16 +134,11 @@ struct Command {
 
   // Settings read, checked and made sense of, before any text is read.
   void settle() {
-    try {
-      // A run knows its own settings; flags given now still beat them.
-      settings.load(resume && config.empty() && io::exists(out + "/config.toml") ? out + "/config.toml"
-                                                                                 : config);
-      task->resolve(settings);
-    } catch (const Error& e) {
-      // What was typed is wrong: a wrong call, with its own exit status. A damaged file is not.
-      if (e.code() == ErrorCode::kValue) throw CLI::ValidationError(e.what());
-      throw;
-    }
+    // A run knows its own settings; flags given now still beat them.
+    settings.load(resume && config.empty() && io::exists(out + "/config.toml") ? out + "/config.toml"
+                                                                               : config);
+    task->resolve(settings);
+    if (!find_lr) task->loop.options.check();  // the test needs neither an end nor a schedule
   }
 
   void run() {
@@ -202,7 +197,7 @@ void check_same_sweep(const Command& all) {
   const std::string path = all.out + "/sweep.settings";
   if (io::exists(path)) {
     QKV_CHECK(
-        io::read_file(path, 1 << 20) == common, kValue,
+        io::read_file(path, 1 << 20) == common, kIo,
         "train: {} holds runs of a sweep with other settings; choose another --out, or call it as before",
         all.out);
     return;
@@ -221,16 +216,12 @@ void run_sweep(const Command& all) {
   for (const SweepPoint& point : points) run_of(all, point, all.out + "/" + sweep_name(point))->settle();
   check_same_sweep(all);
   std::vector<SweepResult> results;
-  int64_t failures = 0;
+  ErrorCode failure{};  // the last one's
+  size_t failures = 0;
   for (size_t i = 0; i < points.size(); ++i) {
     const std::string name = sweep_name(points[i]), folder = all.out + "/" + name,
                       summary = folder + "/summary.json";
     if (!all.quiet) note("run {} of {}: {}\n", i + 1, points.size(), name);
-    const auto failed = [&](const std::string& why) {
-      results.push_back({.name = name, .failure = why, .by = "", .value = 0, .chosen = ""});
-      note("{}: {}\n", name, why);
-      ++failures;
-    };
     try {
       if (!io::exists(summary)) {
         std::unique_ptr<Command> one = run_of(all, points[i], folder);
@@ -247,13 +238,14 @@ void run_sweep(const Command& all) {
       results.push_back(read_sweep_result(name, summary));
     } catch (const Error& e) {
       if (e.code() == ErrorCode::kCancelled) throw;  // whoever stops a run stops the sweep
-      failed(e.what());
-    } catch (const CLI::ValidationError& e) {
-      failed(e.what());
+      results.push_back({.name = name, .failure = e.what(), .by = "", .value = 0, .chosen = ""});
+      note("{}: {}\n", name, e.what());
+      failure = e.code();
+      ++failures;
     }
   }
   print_text(sweep_table(results));
-  QKV_CHECK(failures < static_cast<int64_t>(points.size()), kValue, "train: every run of the sweep failed");
+  if (failures == points.size()) throw Error(failure, "train: every run of the sweep failed");
 }
 
 std::string own_command_line() {

@@ -151,11 +151,11 @@ void TranslationTask::resolve(const Settings& settings) {
   task_.dtype = loop.options.dtype;
   task_.save_dtype = dtype_from_name(loop.save_dtype);
   loop.options.choose_by_score = one_of("best_by", best_by_, "bleu", "loss");
-  QKV_CHECK(task_.label_smoothing >= 0 && task_.label_smoothing < 1, kValue,
-            "label_smoothing: {} is not in [0, 1)", task_.label_smoothing);
   TransformerConfig model = model_;
   model.vocab_size = std::max<int64_t>(3, vocabulary_.vocab_size);
   model.validate("train");
+  task_.check(model.max_len);
+  (void)vocabulary_.bpe();
 }
 
 ParallelText TranslationTask::read(const char* what, const std::string& prefix, const std::string& pairs,
@@ -215,11 +215,11 @@ std::unique_ptr<Trainee> TranslationTask::make(const Settings& settings, const s
   for (const auto& tokenizer : {source_tokenizer_, target_tokenizer_}) {
     const std::vector<int32_t> probe = tokenizer->encode("a");
     QKV_CHECK(
-        !probe.empty() && probe.back() == model_.eos_id && tokenizer->is_special(model_.pad_id), kValue,
+        !probe.empty() && probe.back() == model_.eos_id && tokenizer->is_special(model_.pad_id), kFormat,
         "train: the tokenizer needs to append </s> with id {} to a sentence and to have <pad> as id {}, as "
         "those of qkv do",
         model_.eos_id, model_.pad_id);
-    QKV_CHECK(tokenizer->max_emitted_id() < tokenizer->vocab_size(), kValue,
+    QKV_CHECK(tokenizer->max_emitted_id() < tokenizer->vocab_size(), kFormat,
               "train: the tokenizer makes ids up to {}, but has {} entries", tokenizer->max_emitted_id(),
               tokenizer->vocab_size());
   }

@@ -118,7 +118,7 @@ void run(Flags f) {
   output.commit();
   if (!f.html.empty()) {
     const std::string not_shown = left_out(on_page, page.sentences.size());
-    QKV_CHECK(!page.sentences.empty(), kValue, "translate: no sentence to show on {}{}", f.html, not_shown);
+    QKV_CHECK(!page.sentences.empty(), kFormat, "translate: no sentence to show on {}{}", f.html, not_shown);
     write_output(f.html, explain::attention_page(page));
     note("attention of {} sentence{}: open {} in a browser{}\n", page.sentences.size(),
          page.sentences.size() == 1 ? "" : "s", f.html, not_shown);

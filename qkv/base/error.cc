@@ -16,6 +16,8 @@ const char* name(ErrorCode code) {
       return "format";
     case ErrorCode::kIo:
       return "io";
+    case ErrorCode::kNotFinite:
+      return "not finite";
     case ErrorCode::kCancelled:
       return "cancelled";
     case ErrorCode::kInternal:

@@ -12,10 +12,11 @@ namespace qkv {
 enum class ErrorCode {
   kShape,        // ranks or named sizes disagree
   kDtype,        // an element type that the operation does not take
-  kValue,        // an argument outside its range
+  kValue,        // an argument outside its range: whoever called has to call otherwise
   kUnsupported,  // understood, but not something qkv can do
-  kFormat,       // a file's contents break its format
-  kIo,           // the operating system refused: missing file, full disk, ...
+  kFormat,       // a file's contents break its format, or do not fit what they are for
+  kIo,           // the file system refused, or is not as it has to be: missing file, full disk, folder taken
+  kNotFinite,    // numbers on the way became NaN or infinite
   kCancelled,    // stopped on request
   kInternal,     // a bug in qkv
 };

@@ -27,7 +27,7 @@ namespace qkv::decode {
 /// threads run; equal scores go to what was found first. Memory: 40 bytes a token written, and where
 /// attention is used src_len floats a row and step.
 ///
-/// Throws Error: kValue (options out of range; NaN or infinite logits; no token allowed), kShape (prefixes or
+/// Throws Error: kValue (options out of range; no token allowed), kNotFinite (logits), kShape (prefixes or
 /// the model's answers have wrong sizes), kUnsupported (attention wanted of a model that has none), and
 /// whatever the model throws.
 std::vector<NBest> beam_search(StepModel& model, const SearchOptions& options);

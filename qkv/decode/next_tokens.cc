@@ -36,7 +36,7 @@ void NextTokens::score(const SearchPlan& plan, int64_t position, std::span<const
   for (int64_t row = 0; row < rows; ++row) {  // after the threads, so that the first bad row is the one named
     const auto r = static_cast<size_t>(row);
     QKV_CHECK(
-        std::isfinite(log_sums_[r]), kValue,
+        std::isfinite(log_sums_[r]), kNotFinite,
         "{}: the logits of sentence {} at position {} hold NaN or infinity; the model's weights are damaged "
         "or its training diverged",
         plan.operation(), sentences[r], position);

@@ -27,8 +27,8 @@ class NextTokens {
   explicit NextTokens(int64_t k) : k_(k) {}
 
   /// Overwrites logits [rows, vocab_size]. Rows belong to sentences[r] and stand at `position`. A row whose
-  /// position is forced offers that one token. Error kShape (logits are not as StepModel says), kValue (a row
-  /// holds NaN or infinity, or nothing in it is allowed).
+  /// position is forced offers that one token. Error kShape (logits are not as StepModel says), kNotFinite
+  /// (a row holds NaN or infinity), kValue (nothing in it is allowed).
   void score(const SearchPlan& plan, int64_t position, std::span<const int32_t> sentences,
              const Tensor& logits);
 

@@ -117,7 +117,6 @@ TransformerConfig transformer_config_from_json(const io::Json& json, const std::
   c.d_ff = size("encoder_ffn_dim", kMaxWidth * 4);
   QKV_CHECK(size("decoder_ffn_dim", kMaxWidth * 4) == c.d_ff, kUnsupported,
             "{}: encoder and decoder have different ffn widths", where);
-  c.activation = activation_from_name(get_string(json, "activation_function", where), where);
   c.pre_norm = get_bool_or(json, "normalize_before", type == "pegasus", where);
   c.positions = get_bool_or(json, "static_position_embeddings", true, where) ? "sinusoidal" : "learned";
   c.max_len = get_int(json, "max_position_embeddings", 2, kMaxPositions, where);
@@ -139,7 +138,13 @@ TransformerConfig transformer_config_from_json(const io::Json& json, const std::
     c.decoder_attention = get_string(own, "decoder_attention", where);
     c.cross_attention = get_string(own, "cross_attention", where);
   }
-  c.validate(where);
+  try {
+    c.activation = activation_from_name(get_string(json, "activation_function", where), where);
+    c.validate(where);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kValue) throw;
+    throw Error(ErrorCode::kFormat, e.what());  // a value, but a file's
+  }
   return c;
 }
 

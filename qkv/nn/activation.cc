@@ -13,7 +13,7 @@ Activation activation_from_name(std::string_view name, std::string_view where) {
   if (name == "gelu_new") return Activation::kGeluTanh;
   if (name == "swish" || name == "silu") return Activation::kSilu;
   if (name == "tanh") return Activation::kTanh;
-  throw_error(ErrorCode::kUnsupported,
+  throw_error(ErrorCode::kValue,
               "{}: activation {} is not one of relu, gelu, gelu_new, swish, silu, tanh", where, quote(name));
 }
 

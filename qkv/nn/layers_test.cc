@@ -35,9 +35,9 @@ TEST(Activation, NamesAreThoseOfModelConfigs) {
   EXPECT_EQ(activation_from_name("silu"), activation_from_name("swish"));
   EXPECT_NE(activation_from_name("gelu"), activation_from_name("gelu_new"));
   EXPECT_EQ(activation_name(Activation::kNone), "none");
-  EXPECT_ERROR(kUnsupported, "\"ReLU\" is not one of relu, gelu, gelu_new, swish, silu, tanh",
+  EXPECT_ERROR(kValue, "\"ReLU\" is not one of relu, gelu, gelu_new, swish, silu, tanh",
                activation_from_name("ReLU"));
-  EXPECT_ERROR(kUnsupported, R"(activation "\u001b[2J\nqkv: fine" is not)",
+  EXPECT_ERROR(kValue, R"(activation "\u001b[2J\nqkv: fine" is not)",
                activation_from_name("\x1b[2J\nqkv: fine"));
 }
 

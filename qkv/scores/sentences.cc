@@ -24,7 +24,7 @@ void check_same_counts(std::span<const std::pair<std::string, int64_t>> files) {
   std::string list;
   for (const auto& [file, count] : files)
     list += fmt::format("{}{} has {}{}", list.empty() ? "" : ", ", file, count, list.empty() ? " lines" : "");
-  throw_error(ErrorCode::kValue, "line counts differ: {}; line n of each must belong together", list);
+  throw_error(ErrorCode::kFormat, "line counts differ: {}; line n of each must belong together", list);
 }
 
 }  // namespace qkv::scores

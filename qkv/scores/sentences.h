@@ -13,7 +13,7 @@ namespace qkv::scores {
 /// standard input. Error kFormat besides: no line at all.
 std::vector<std::string> read_sentences(const std::string& path);
 
-/// Throws Error kValue with each file's count where two differ: "line counts differ: hyp.txt has 999 lines,
+/// Throws Error kFormat with each file's count where two differ: "line counts differ: hyp.txt has 999 lines,
 /// ref.txt has 1000; line n of each must belong together".
 void check_same_counts(std::span<const std::pair<std::string, int64_t>> files);
 

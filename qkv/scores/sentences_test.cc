@@ -48,7 +48,7 @@ TEST(CheckSameCounts, ListsEveryFile) {
                 [] {
                   check_same_counts(Counts{{"hyp", 3}, {"ref", 3}, {"src", 4}});
                 },
-                ErrorCode::kValue),
+                ErrorCode::kFormat),
             "line counts differ: hyp has 3 lines, ref has 3, src has 4; line n of each must belong together");
 }
 

@@ -229,7 +229,7 @@ BleuTokenizer parse_bleu_tokenizer(std::string_view name) {
     if (name == text) return value;
   for (const char* known : {"spm", "flores101", "flores200", "ja-mecab", "ko-mecab"}) {
     QKV_CHECK(
-        name != known, kUnsupported,
+        name != known, kValue,
         "bleu: tokenisation {} needs a model or dictionary that qkv does not carry; there is {} (for text "
         "that is tokenised already: none)",
         name, fmt::join(bleu_tokenizer_names(), ", "));

@@ -22,8 +22,8 @@ enum class BleuTokenizer {
 /// "13a", "none", "intl", "char", "zh".
 const char* name(BleuTokenizer tokenizer);
 
-/// The other way. Throws Error: kUnsupported for names of sacreBLEU's that need a model or a dictionary
-/// (spm, flores101, flores200, ja-mecab, ko-mecab), kValue for any other; both list what there is.
+/// The other way. Error kValue for any other name, with a list of these; it says so where sacreBLEU has the
+/// name, but needs a model or a dictionary for it (spm, flores101, flores200, ja-mecab, ko-mecab).
 BleuTokenizer parse_bleu_tokenizer(std::string_view name);
 
 /// The names that parse_bleu_tokenizer takes.

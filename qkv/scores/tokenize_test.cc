@@ -90,7 +90,7 @@ TEST(BleuTokenizerNames, RoundTripAndTeach) {
     parse_bleu_tokenizer("spm");
     FAIL();
   } catch (const Error& e) {
-    EXPECT_EQ(e.code(), ErrorCode::kUnsupported);
+    EXPECT_EQ(e.code(), ErrorCode::kValue);
     EXPECT_NE(std::string(e.what()).find("there is 13a, none"), std::string::npos);
   }
 }

@@ -45,7 +45,7 @@ HeadImportance::HeadImportance(TranslationModel model, std::vector<std::string> 
     PairIds pair{.source = model_.source_tokenizer->encode(sources_[i]),
                  .target = model_.target_tokenizer->encode(references_[0][i])};
     const auto longest = static_cast<int64_t>(std::max(pair.source.size(), pair.target.size()));
-    QKV_CHECK(longest <= config.max_len, kValue,
+    QKV_CHECK(longest <= config.max_len, kUnsupported,
               "head importance: pair {} has {} tokens, the model's max_len is {}", i + 1, longest,
               config.max_len);
     pairs_.push_back(std::move(pair));

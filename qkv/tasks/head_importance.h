@@ -37,8 +37,9 @@ struct HeadImportanceOptions {
 /// A model and the sentence pairs on which its heads are judged. The model itself is left alone.
 class HeadImportance {
  public:
-  /// references[0] is what the loss reads; more of them are for kBleu and kChrf. Error kValue: no pairs,
-  /// columns of different lengths, a sentence longer than the model's max_len; what the tokenizer says.
+  /// references[0] is what the loss reads; more of them are for kBleu and kChrf. Errors: kValue (no
+  /// pairs, columns of different lengths), kUnsupported (a sentence longer than the model's max_len), what
+  /// the tokenizer says.
   HeadImportance(TranslationModel model, std::vector<std::string> sources,
                  std::vector<std::vector<std::string>> references, const HeadImportanceOptions& options = {});
 

@@ -119,7 +119,7 @@ TEST(HeadImportance, SaysWhatIsWrong) {
   EXPECT_ERROR(kValue, "there are loss, bleu, chrf", head_metric_from_name("ter"));
   EXPECT_ERROR(kValue, "a sentence pair at least", HeadImportance(model, {}, {{}}));
   EXPECT_ERROR(kValue, "2 sources and 1 references", HeadImportance(model, {"a", "b"}, {{"a"}}));
-  EXPECT_ERROR(kValue, "pair 1 has 102 tokens, the model's max_len is 64",
+  EXPECT_ERROR(kUnsupported, "pair 1 has 102 tokens, the model's max_len is 64",
                HeadImportance(model, {"a"}, {{std::string(100, 'b')}}));
 }
 

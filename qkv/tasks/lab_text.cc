@@ -90,7 +90,7 @@ class FileText : public LabText {
  public:
   explicit FileText(const std::string& path)
       : path_(path), bytes_(io::read_maybe_gz(path, int64_t{1} << 30)) {
-    QKV_CHECK(bytes_.size() >= 1000, kValue, "{}: {} bytes are too few for an experiment; needs 1000 or more",
+    QKV_CHECK(bytes_.size() >= 1000, kFormat, "{}: {} bytes are too few for an experiment; needs 1000 or more",
               path, bytes_.size());
     split_ = static_cast<int64_t>(bytes_.size()) / 10 * 9;
   }

@@ -40,7 +40,7 @@ class LabText {
 std::unique_ptr<LabText> repeating_text(int64_t context);
 
 /// The bytes of a file, the last tenth of it held out: windows of that follow each other. gzip is unpacked.
-/// Errors: those of io::read_maybe_gz; kValue: fewer than 1000 bytes.
+/// Errors: those of io::read_maybe_gz; kFormat: fewer than 1000 bytes.
 std::unique_ptr<LabText> text_of_file(const std::string& path);
 
 }  // namespace qkv

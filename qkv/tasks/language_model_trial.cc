@@ -60,7 +60,7 @@ double LanguageModelTrial::step() {
   backward(ce.loss);
   const double norm = optimizer_.grad_norm(), loss = ce.loss_sum * scale;
   QKV_CHECK(
-      std::isfinite(loss) && std::isfinite(norm), kValue,
+      std::isfinite(loss) && std::isfinite(norm), kNotFinite,
       "trial: at step {} loss ({}) and gradient norm ({}) are not both finite; try a lower rate than {}",
       number + 1, loss, norm, options_.peak_rate);
   optimizer_.step(schedule_.rate(number + 1), norm);

@@ -27,7 +27,7 @@ class LanguageModelTrial {
   /// says.
   LanguageModelTrial(Gpt2Config model, const LabText& text, const TrialOptions& options);
 
-  /// One step; its loss a token, in nats. Error kValue: a loss or gradient that is not finite.
+  /// One step; its loss a token, in nats. Error kNotFinite: a loss or gradient is not.
   double step();
   int64_t steps_done() const { return optimizer_.steps(); }
 

@@ -83,7 +83,7 @@ TEST(FileText, HoldsOutItsLastTenth) {
   EXPECT_TRUE(std::isnan(text->least_loss()));
   EXPECT_ERROR(kValue, "needs 1801 for one window", text->training(1801, 1, 0));
   std::ofstream(path) << "short";
-  EXPECT_ERROR(kValue, "5 bytes are too few", text_of_file(path));
+  EXPECT_ERROR(kFormat, "5 bytes are too few", text_of_file(path));
   EXPECT_ERROR(kIo, "nowhere", text_of_file("/nowhere"));
 }
 
@@ -126,7 +126,7 @@ TEST(LanguageModelTrial, SaysWhatIsWrong) {
     LanguageModelTrial trial(tiny(), *text, {.length = 16, .batch = 2, .steps = 20, .peak_rate = 1e30});
     for (int i = 0; i < 20; ++i) trial.step();
   };
-  EXPECT_ERROR(kValue, "try a lower rate", explode());
+  EXPECT_ERROR(kNotFinite, "try a lower rate", explode());
 }
 
 }  // namespace

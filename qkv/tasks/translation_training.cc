@@ -23,6 +23,21 @@ std::vector<PairIds> tokenize(const TranslationModel& model, const ParallelText&
 
 }  // namespace
 
+void TranslationTrainingOptions::check(int64_t max_len) const {
+  batches.check();
+  QKV_CHECK(batches.max_length <= max_len, kValue, "train: max_length ({}) is over the model's max_len ({})",
+            batches.max_length, max_len);
+  QKV_CHECK(label_smoothing >= 0 && label_smoothing < 1, kValue,
+            "train: label_smoothing is {}, needs to be at least 0 and below 1", label_smoothing);
+  QKV_CHECK(r_drop >= 0, kValue, "train: r_drop is {}, needs to be at least 0", r_drop);
+  QKV_CHECK(save_dtype == DType::kF32 || save_dtype == DType::kBF16, kValue,
+            "train: save_dtype is {}, needs to be f32 or bf16", name(save_dtype));
+  QKV_CHECK(bleu_sentences >= 0 && bleu_beam >= 1 && bleu_beam <= 1000, kValue,
+            "train: bleu_sentences ({}) and bleu_beam ({}) need to be at least 0, and 1 to 1000",
+            bleu_sentences, bleu_beam);
+  scores::parse_bleu_tokenizer(bleu_tokenize);
+}
+
 TranslationTrainee::TranslationTrainee(TranslationModel model, const ParallelText& training,
                                        const ParallelText& validation,
                                        const TranslationTrainingOptions& options)
@@ -31,18 +46,8 @@ TranslationTrainee::TranslationTrainee(TranslationModel model, const ParallelTex
       training_(tokenize(model_, training)),
       validation_(tokenize(model_, validation)),
       plan_(training_, options.batches) {
-  // Whatever the first validation would trip over, an hour from now, is said here.
-  QKV_CHECK(options.bleu_sentences >= 0 && options.bleu_beam >= 1 && options.bleu_beam <= 1000, kValue,
-            "train: bleu_sentences ({}) and bleu_beam ({}) need to be at least 0, and 1 to 1000",
-            options.bleu_sentences, options.bleu_beam);
-  QKV_CHECK(options.r_drop >= 0, kValue, "train: r_drop is {}, needs to be at least 0", options.r_drop);
-  QKV_CHECK(options.save_dtype == DType::kF32 || options.save_dtype == DType::kBF16, kValue,
-            "train: save_dtype is {}, needs to be f32 or bf16", name(options.save_dtype));
-  QKV_CHECK(options.batches.max_length <= model_.transformer->config().max_len, kValue,
-            "train: max_length ({}) is over the model's max_len ({})", options.batches.max_length,
-            model_.transformer->config().max_len);
-  scores::parse_bleu_tokenizer(options.bleu_tokenize);
-  BatchPlan(validation_, options.batches);
+  options.check(model_.transformer->config().max_len);
+  BatchPlan(validation_, options.batches);  // refuses now what the first validation would trip over
   const int64_t n = std::min<int64_t>(options.bleu_sentences, static_cast<int64_t>(validation.source.size()));
   sample_sources_.assign(validation.source.begin(), validation.source.begin() + n);
   sample_references_.assign(validation.target.begin(), validation.target.begin() + n);

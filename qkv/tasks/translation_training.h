@@ -21,11 +21,14 @@ struct TranslationTrainingOptions {
   int64_t bleu_sentences = 500;  // decoded at each validation, from the start of the validation set; 0: none
   int64_t bleu_beam = 1;
   std::string bleu_tokenize = "13a";
+
+  /// What TranslationTrainee checks first, for a model with max_len positions. Error kValue.
+  void check(int64_t max_len) const;
 };
 
 class TranslationTrainee : public Trainee {
  public:
-  /// Tokenizes both texts at once. Errors of BatchPlan, Tokenizer.
+  /// Tokenizes both texts at once. Errors of options.check(), BatchPlan, Tokenizer.
   TranslationTrainee(TranslationModel model, const ParallelText& training, const ParallelText& validation,
                      const TranslationTrainingOptions& options);
 

@@ -206,7 +206,7 @@ void Regex::find_all(std::string_view text, std::vector<Span>& out) const {
       if (last == text.size()) break;
       start = next_character(last);
     } else if (found < 0) {
-      throw_error(ErrorCode::kValue, "regular expression {}: gives up on a text of {} bytes at byte {}: {}",
+      throw_error(ErrorCode::kUnsupported, "regular expression {}: gives up on a text of {} bytes at byte {}: {}",
                   quote(pattern_), text.size(), start, message_of(found));
     } else {
       const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(workspace.data);
@@ -220,7 +220,7 @@ void Regex::find_all(std::string_view text, std::vector<Span>& out) const {
       else
         break;
     }
-    QKV_CHECK(!deadline.passed(), kValue,
+    QKV_CHECK(!deadline.passed(), kUnsupported,
               "regular expression {}: takes too long on a text of {} bytes (stopped at byte {})",
               quote(pattern_), text.size(), start);
   }

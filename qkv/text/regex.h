@@ -16,10 +16,10 @@ namespace qkv::text {
 /// \w is Alphabetic, M, Nd and Pc, \h a hex digit, \uHHHH a character, ^ and $ are the borders of lines. What
 /// PCRE2 cannot do is refused by name: set operations and nested sets in [...], \W inside [...].
 ///
-/// Back-tracking expressions can take exponential time. Here a search ends in Error kValue once it has used
-/// about a million steps and 16 more a byte, or half a second and 5 more microseconds a byte, whichever comes
-/// first; those of the published tokenizers take a few steps a byte. The stack is constant, whatever the
-/// text.
+/// Back-tracking expressions can take exponential time. Here a search ends in Error kUnsupported once it has
+/// used about a million steps and 16 more a byte, or half a second and 5 more microseconds a byte, whichever
+/// comes first; those of the published tokenizers take a few steps a byte. The stack is constant, whatever
+/// the text.
 ///
 /// Throws Error: kFormat (not a regular expression; says where), kUnsupported (see above). Threads may share
 /// one.

@@ -81,9 +81,9 @@ TEST(Regex, WhatIsNoneIsRefusedWithItsPlace) {
 
 TEST(Regex, HostileExpressionsEndSoonInAnError) {
   const auto start = std::chrono::steady_clock::now();
-  EXPECT_EQ(code_of("(a+)+$", std::string(60, 'a') + "b"), ErrorCode::kValue) << "exponential";
-  EXPECT_EQ(code_of("(?:a*)*b|a*a*a*a*c", std::string(100000, 'a')), ErrorCode::kValue);
-  EXPECT_EQ(code_of("(a|b)*(a|b)*(a|b)*[cd]", std::string(100000, 'a')), ErrorCode::kValue);
+  EXPECT_EQ(code_of("(a+)+$", std::string(60, 'a') + "b"), ErrorCode::kUnsupported) << "exponential";
+  EXPECT_EQ(code_of("(?:a*)*b|a*a*a*a*c", std::string(100000, 'a')), ErrorCode::kUnsupported);
+  EXPECT_EQ(code_of("(a|b)*(a|b)*(a|b)*[cd]", std::string(100000, 'a')), ErrorCode::kUnsupported);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(15));
 }
 

@@ -47,8 +47,8 @@ struct Token {
 /// is. A Tokenizer is immutable and shared: copies are cheap, and any number of threads may use one at once.
 ///
 /// Throws Error: kFormat (a file that breaks the format; the message names `where` and the part),
-/// kUnsupported (a component that qkv does not know, by name), kValue (text that is not UTF-8, or more than 2
-/// GiB of it).
+/// kUnsupported (a component that qkv does not know, by name; a text that its rules multiply or that an
+/// expression takes too long for), kValue (text that is not UTF-8, or more than 2 GiB of it).
 class Tokenizer {
  public:
   /// `where` (a path, mostly) begins the messages of errors.

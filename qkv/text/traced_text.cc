@@ -84,7 +84,7 @@ void TextEdit::put(std::string_view bytes, size_t begin, size_t end) {
 }
 
 void TextEdit::throw_too_long() const {
-  throw_error(ErrorCode::kValue,
+  throw_error(ErrorCode::kUnsupported,
               "tokenizer: a text grows past {} bytes on its way through the normaliser and pre-tokeniser; "
               "needs rules in tokenizer.json that do not multiply it",
               new_.max_bytes);

@@ -46,7 +46,7 @@ struct TracedText {
 ///     edit.put(" ", 5, 5);          // a space that comes from nowhere
 ///     return edit.take();
 ///
-/// Throws Error kValue where the text grows past its max_bytes.
+/// Throws Error kUnsupported where the text grows past its max_bytes.
 class TextEdit {
  public:
   explicit TextEdit(const TracedText& old);

@@ -17,14 +17,18 @@ void append(const std::vector<int32_t>& ids, std::vector<int32_t>& rows) {
 
 }  // namespace
 
-BatchPlan::BatchPlan(const std::vector<PairIds>& pairs, const BatchOptions& options)
-    : pairs_(pairs), options_(options) {
+void BatchOptions::check() const {
   constexpr int64_t kMost = int64_t{1} << 30;  // products of two stay within 64 bits
-  for (auto [name, value] : {std::pair{"batch_tokens", options.batch_tokens},
-                             {"max_length", options.max_length},
-                             {"bucket_batches", options.bucket_batches}})
+  for (auto [name, value] : {std::pair{"batch_tokens", batch_tokens},
+                             {"max_length", max_length},
+                             {"bucket_batches", bucket_batches}})
     QKV_CHECK(value >= 1 && value <= kMost, kValue, "batches: {} is {}, needs to be 1 to {}", name, value,
               kMost);
+}
+
+BatchPlan::BatchPlan(const std::vector<PairIds>& pairs, const BatchOptions& options)
+    : pairs_(pairs), options_(options) {
+  options.check();
   for (size_t i = 0; i < pairs.size(); ++i) {
     if (pairs[i].source.empty() || pairs[i].target.empty()) {
       ++skipped_;

@@ -20,6 +20,9 @@ struct BatchOptions {
       1;  // sentences of this many batches are sorted by length before they are cut; 1: not sorted.
           // Packed rows need no padding, so sorting buys no speed here; some recipes want it.
   uint64_t seed = 1;
+
+  /// Error kValue: one of the first three is not in 1 .. 2^30.
+  void check() const;
 };
 
 /// A packed batch: the rows of all its sentences back to back.
@@ -34,7 +37,8 @@ struct TranslationBatch {
 /// run goes on with exactly the batches that were left.
 class BatchPlan {
  public:
-  /// Keeps a reference to `pairs`. Error kValue: no pair is short enough, or an option is not in 1 .. 2^30.
+  /// Keeps a reference to `pairs`. Error kValue: no pair is short enough, or an option
+  /// is not what it can be.
   BatchPlan(const std::vector<PairIds>& pairs, const BatchOptions& options);
 
   int64_t n_skipped() const { return skipped_; }  // pairs over max_length

@@ -84,13 +84,13 @@ class Loop {
   void say(const std::string& text) { observer_.on_message(text); }
 
   void start() {
-    check_options();
+    options_.check();
     if (options_.resume) {
       state_ = load_checkpoint(
           checkpoints_, *optimizer_, [&](const std::string& text) { say(text); }, 0, ema());
       say(fmt::format("resumed at step {} (epoch {})", state_.step, state_.epoch + 1));
     } else {
-      QKV_CHECK(!has_checkpoint(checkpoints_), kValue,
+      QKV_CHECK(!has_checkpoint(checkpoints_), kIo,
                 "train: {} already holds a run; go on with --resume, or choose another --out",
                 options_.run_dir);
       for (const std::string& left : snapshots(kAnyStep)) fs::remove(left);  // by a run without a checkpoint
@@ -99,7 +99,7 @@ class Loop {
     io::make_directories(snapshots_);
     metrics_.open(options_.run_dir + "/metrics.jsonl", state_.step);
     const std::string vocabulary = trainee_.vocabulary_fingerprint();
-    QKV_CHECK(!options_.resume || state_.vocabulary.empty() || state_.vocabulary == vocabulary, kValue,
+    QKV_CHECK(!options_.resume || state_.vocabulary.empty() || state_.vocabulary == vocabulary, kFormat,
               "train: the tokenizer is not the one that {} began with, whose pieces its weights stand for; "
               "best/ and last/ hold copies of that one",
               options_.run_dir);
@@ -133,24 +133,6 @@ class Loop {
     started_ = now();
     if (options_.non_finite == NonFinitePolicy::kRollBack && !options_.resume)
       save();  // something to go back to
-  }
-
-  void check_options() const {
-    const TrainOptions& o = options_;
-    QKV_CHECK(o.max_steps >= 0 && o.max_epochs >= 0 && o.max_minutes >= 0, kValue,
-              "train: max_steps ({}), max_epochs ({}) and max_minutes ({}) must not be negative", o.max_steps,
-              o.max_epochs, o.max_minutes);
-    QKV_CHECK(o.max_steps > 0 || o.max_epochs > 0 || o.max_minutes > 0, kValue,
-              "train: nothing says when to end; set max_steps, max_epochs or max_minutes");
-    QKV_CHECK(
-        o.accumulate > 0 && o.validate_every > 0 && o.save_every > 0 && o.log_every > 0, kValue,
-        "train: accumulate ({}), validate_every ({}), save_every ({}) and log_every ({}) need to be positive",
-        o.accumulate, o.validate_every, o.save_every, o.log_every);
-    QKV_CHECK(o.keep_checkpoints >= 1, kValue, "train: keep_checkpoints is {}, needs to be at least 1",
-              o.keep_checkpoints);
-    QKV_CHECK(o.average >= 0 && o.early_stop >= 0, kValue,
-              "train: average ({}) and early_stop ({}) must not be negative", o.average, o.early_stop);
-    o.schedule.check();
   }
 
   bool finished() const {
@@ -192,7 +174,7 @@ class Loop {
     const std::string what = fmt::format("train: step {}: loss {} and gradient norm {} are not both finite",
                                          state_.step, loss, norm);
     if (options_.non_finite == NonFinitePolicy::kStop || ++failures_in_a_row_ > kMostFailures)
-      throw_error(ErrorCode::kValue,
+      throw_error(ErrorCode::kNotFinite,
                   "{}; earlier checkpoints are in {}. Try a lower learning rate, more warm-up or clip_norm",
                   what, checkpoints_);
     if (options_.non_finite == NonFinitePolicy::kSkip) {
@@ -311,7 +293,8 @@ class Loop {
   void infinite_weights(const std::string& name) {
     const std::string what = fmt::format("train: step {} made {} infinite", state_.step, name);
     QKV_CHECK(
-        options_.non_finite == NonFinitePolicy::kRollBack && ++failures_in_a_row_ <= kMostFailures, kValue,
+        options_.non_finite == NonFinitePolicy::kRollBack && ++failures_in_a_row_ <= kMostFailures,
+        kNotFinite,
         "{}, so it is not saved; earlier checkpoints are in {}. Try a lower learning rate or more warm-up",
         what, checkpoints_);
     roll_back(what);
@@ -409,6 +392,24 @@ NonFinitePolicy non_finite_policy_from_name(std::string_view name) {
   if (name == "skip") return NonFinitePolicy::kSkip;
   if (name == "rollback") return NonFinitePolicy::kRollBack;
   throw_error(ErrorCode::kValue, "non_finite: '{}' is not one of stop, skip, rollback", name);
+}
+
+void TrainOptions::check() const {
+  QKV_CHECK(max_steps >= 0 && max_epochs >= 0 && max_minutes >= 0, kValue,
+            "train: max_steps ({}), max_epochs ({}) and max_minutes ({}) must not be negative", max_steps,
+            max_epochs, max_minutes);
+  QKV_CHECK(max_steps > 0 || max_epochs > 0 || max_minutes > 0, kValue,
+            "train: nothing says when to end; set max_steps, max_epochs or max_minutes");
+  QKV_CHECK(
+      accumulate > 0 && validate_every > 0 && save_every > 0 && log_every > 0, kValue,
+      "train: accumulate ({}), validate_every ({}), save_every ({}) and log_every ({}) need to be positive",
+      accumulate, validate_every, save_every, log_every);
+  QKV_CHECK(keep_checkpoints >= 1, kValue, "train: keep_checkpoints is {}, needs to be at least 1",
+            keep_checkpoints);
+  QKV_CHECK(average >= 0 && early_stop >= 0, kValue,
+            "train: average ({}) and early_stop ({}) must not be negative", average, early_stop);
+  schedule.check();
+  (void)WeightEma({}, ema_decay);  // refuses now what it would refuse later
 }
 
 TrainResult train(Trainee& trainee, const TrainOptions& options, TrainObserver& observer) {

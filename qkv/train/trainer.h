@@ -77,6 +77,9 @@ struct TrainOptions {
   NonFinitePolicy non_finite = NonFinitePolicy::kStop;
   bool resume = false;
   const std::atomic<bool>* stop = nullptr;  // set by a signal: save and leave
+
+  /// What train() checks first; before texts are read is a better time. Error kValue.
+  void check() const;
 };
 
 struct StepReport {
@@ -115,9 +118,10 @@ struct TrainResult {
 ///
 /// Resumed from a checkpoint, a run gives the same bits as one that was never interrupted (same binary, same
 /// ISA; any number of threads). Where the data or the batches are no longer those of the checkpoint, it says
-/// so and goes on with the next epoch. Errors: kValue (options), kIo (saving), kCancelled never: a stop is a
-/// result. A non-finite loss or gradient is noticed before it touches the weights; under kStop, and after 100
-/// in a row under the other policies, it is an Error kValue that names the step.
+/// so and goes on with the next epoch. Errors: kValue (options), kIo (saving; run_dir holds a run), kFormat
+/// (what is resumed is damaged or another's), kCancelled never: a stop is a result. A non-finite loss or
+/// gradient is noticed before it touches the weights; under kStop, and after 100 in a row under the other
+/// policies, it is an Error kNotFinite that names the step.
 TrainResult train(Trainee& trainee, const TrainOptions& options, TrainObserver& observer);
 
 }  // namespace qkv

@@ -242,7 +242,7 @@ TEST_F(Trainer, AnotherVocabularyIsRefused) {
   other.vocabulary = "other words";
   o.resume = true;
   o.max_steps += 5;
-  EXPECT_ERROR(kValue, "the tokenizer is not the one", train(other, o, listener));
+  EXPECT_ERROR(kFormat, "the tokenizer is not the one", train(other, o, listener));
 }
 
 TEST_F(Trainer, ADamagedSnapshotIsLeftOutOfTheAverage) {
@@ -262,14 +262,14 @@ TEST_F(Trainer, ARunInAFolderThatHoldsOneIsRefused) {
   Toy toy;
   Listener listener;
   train(toy, options("run"), listener);
-  EXPECT_ERROR(kValue, "already holds a run", train(toy, options("run"), listener));
+  EXPECT_ERROR(kIo, "already holds a run", train(toy, options("run"), listener));
 }
 
 TEST_F(Trainer, AnInfiniteGradientStopsBeforeItTouchesTheWeights) {
   Toy toy;
   Listener listener;
   toy.exploding = [](int64_t call) { return call == 8; };
-  EXPECT_ERROR(kValue, "step 8: ", train(toy, options("run"), listener));
+  EXPECT_ERROR(kNotFinite, "step 8: ", train(toy, options("run"), listener));
   EXPECT_TRUE(std::isfinite(toy.weight()));
   EXPECT_TRUE(std::filesystem::exists(folder_ / "run/checkpoints/step-00000006"));
 }
@@ -278,7 +278,7 @@ TEST_F(Trainer, AGradientTooLargeForAdamCountsAsInfinite) {
   Toy toy;
   Listener listener;
   toy.parameters()[0]->value().fill(1e20);
-  EXPECT_ERROR(kValue, "step 1: ", train(toy, options("run"), listener));
+  EXPECT_ERROR(kNotFinite, "step 1: ", train(toy, options("run"), listener));
 }
 
 TEST_F(Trainer, SkippedUpdatesAreCountedAndLeftOut) {
@@ -299,7 +299,7 @@ TEST_F(Trainer, SkippingForEverIsAnError) {
   o.non_finite = NonFinitePolicy::kSkip;
   o.max_steps = 1000;
   toy.exploding = [](int64_t call) { return call > 5; };
-  EXPECT_ERROR(kValue, "step 106: ", train(toy, o, listener));
+  EXPECT_ERROR(kNotFinite, "step 106: ", train(toy, o, listener));
 }
 
 TEST_F(Trainer, RollingBackGoesToTheCheckpointAndOnWithTheData) {
@@ -379,7 +379,7 @@ TEST_F(Trainer, InfiniteWeightsAreNotSaved) {
   listener.on_each = [&](const StepReport& r) {
     if (r.state.step == 6) toy.parameters()[0]->value().fill(kInfinity);
   };
-  EXPECT_ERROR(kValue, "step 6 made w infinite", train(toy, o, listener));
+  EXPECT_ERROR(kNotFinite, "step 6 made w infinite", train(toy, o, listener));
   EXPECT_TRUE(std::filesystem::exists(folder_ / "run/checkpoints/step-00000003"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run/checkpoints/step-00000006"));
 }

@@ -72,7 +72,7 @@ class Replace final : public Decoder {
     std::vector<Span> places;
     pattern_.find_all(piece, places);
     // Decoders in a row can double a piece again and again, as normalizers can.
-    QKV_CHECK(content_.empty() || places.size() < kMaxGrown / content_.size(), kValue,
+    QKV_CHECK(content_.empty() || places.size() < kMaxGrown / content_.size(), kUnsupported,
               "tokenizer: decoder: Replace: makes a piece longer than {} bytes", kMaxGrown);
     std::string out;
     size_t at = 0;
