@@ -230,8 +230,11 @@ class Loop {
   double seconds() const { return state_.seconds + (now() - started_); }
 
   bool is_better(const Validation& v) const {
-    if (state_.best_step == 0) return true;
-    return merit(v) > state_.best;
+    return state_.best_step == 0 || beats(v, state_.best, state_.best_loss);
+  }
+  // BLEU is 0 for long at first: of equal scores the least loss is the best.
+  bool beats(const Validation& v, double best, double loss) const {
+    return merit(v) > best || (merit(v) == best && v.loss < loss);
   }
   double merit(const Validation& v) const {
     return options_.choose_by_score && v.has_score() ? v.score : -v.loss;
@@ -334,7 +337,7 @@ class Loop {
       const Validation v = trainee_.validate();
       metrics_.validation(state_, v, false, which);
       save_model(which);
-      if (merit(v) > best) {
+      if (beats(v, best, result.chosen_loss)) {
         best = merit(v);
         result.chosen = which;
         result.chosen_loss = v.loss;

@@ -73,7 +73,7 @@ struct TrainOptions {
   int64_t average = 5;           // the last n sets of weights that are averaged at the end; 0: none
   double ema_decay = 0;          // of the moving average of weights (ema.h), in [0, 1); 0: none
   int64_t early_stop = 0;        // validations without a better one; 0: never
-  bool choose_by_score = true;   // best by score where there is one, else by loss
+  bool choose_by_score = true;   // best by score where there is one (of equal ones by loss), else by loss
   NonFinitePolicy non_finite = NonFinitePolicy::kStop;
   bool resume = false;
   const std::atomic<bool>* stop = nullptr;  // set by a signal: save and leave

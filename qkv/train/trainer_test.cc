@@ -39,7 +39,7 @@ class Toy : public Trainee {
   }
   Validation validate() override {
     const double w = parameters_[0]->value().at({0});
-    return {.loss = validation_loss ? validation_loss() : (w - 1.5) * (w - 1.5)};
+    return {.loss = validation_loss ? validation_loss() : (w - 1.5) * (w - 1.5), .has_score = has_score};
   }
   void save_model(const std::string& dir) override {
     io::write_file_atomically(dir + "/weight", fmt::format("{:.17g}", weight()));
@@ -53,6 +53,7 @@ class Toy : public Trainee {
   };  // by the number of the call, from 1
   std::function<double()> validation_loss;
   std::string data = "toy", vocabulary = "words";
+  bool has_score = false;  // of 0
   int64_t calls = 0;
 
  private:
@@ -104,6 +105,20 @@ TEST_F(Trainer, LearnsAndSaysWhatItDid) {
   EXPECT_EQ(summary.at("chosen_loss"), result.chosen_loss);
   EXPECT_TRUE(std::filesystem::exists(folder_ / ("run/" + result.chosen + "/weight")));
   EXPECT_TRUE(std::filesystem::exists(folder_ / "run/average/weight"));
+}
+
+TEST_F(Trainer, OfEqualScoresTheLeastLossIsTheBest) {
+  Toy toy;
+  toy.has_score = true;
+  std::vector<double> losses = {4, 3, 3.5, 2, 5};
+  toy.validation_loss = [&, n = size_t{0}]() mutable { return losses.at(n++); };
+  Listener listener;
+  TrainOptions o = options("run");
+  o.max_steps = 25;
+  const TrainResult result = train(toy, o, listener);
+  EXPECT_EQ(listener.bests, "bb.b.");
+  EXPECT_EQ(result.chosen_by, "score");
+  EXPECT_EQ(result.chosen_loss, 2);
 }
 
 TEST_F(Trainer, AccumulationMakesOneStepOfSeveralBatchesWeighedByTokens) {
