@@ -39,7 +39,8 @@ class Toy : public Trainee {
   }
   Validation validate() override {
     const double w = parameters_[0]->value().at({0});
-    return {.loss = validation_loss ? validation_loss() : (w - 1.5) * (w - 1.5), .has_score = has_score};
+    return {.loss = validation_loss ? validation_loss() : (w - 1.5) * (w - 1.5),
+            .score_name = has_score ? "toy" : ""};
   }
   void save_model(const std::string& dir) override {
     io::write_file_atomically(dir + "/weight", fmt::format("{:.17g}", weight()));
