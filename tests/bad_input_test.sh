@@ -96,7 +96,7 @@ missing "is not one of none, nfc, nfkc" --normalization nfd
 
 # Models of plain text.
 text() { local task=$1; shift; "$qkv" train "$task" --n-layers 1 --d-model 16 --d-ff 16 --n-heads 2 --context 16 --max-epochs 0 --max-steps 2 --quiet --out "$dir/text$RANDOM$RANDOM" "$@"; }
-expect 1 "give --input FILE" text lm
+expect 2 "give --input FILE" text lm
 expect 1 "holds no text" text lm --input "$dir/empty"
 expect 1 "nothing.txt" text lm --input "$dir/nothing.txt"
 expect 2 '"pages" is not one of file, paragraphs, lines' text mlm --input "$dir/src" --documents pages
@@ -104,12 +104,21 @@ expect 2 "valid_share: 1" text lm --input "$dir/src" --valid-share 1
 expect 2 "neither accuracy nor loss" text mlm --input "$dir/src" --best-by bleu
 expect 2 "did you mean rope" text lm --input "$dir/src" --positions rop
 expect 2 "n_heads (2) does not divide d_model (17)" text mlm --input "$dir/src" --d-model 17
-expect 1 "context is 2" text mlm --input "$dir/src" --vocab-size 300 --context 2 --max-len 8
-expect 1 "context (9) is over the model's max_len (8)" text lm --input "$dir/src" --vocab-size 300 --context 9 --max-len 8
+expect 2 "context is 2" text mlm --input "$dir/src" --vocab-size 300 --context 2 --max-len 8
+expect 2 "context (9) is over the model's max_len (8)" text lm --input "$dir/src" --vocab-size 300 --context 9 --max-len 8
 expect 1 "no token that begins a text; one of [CLS], <s> is needed" text mlm --input "$dir/src" --tokenizer "$root/models/en-de"
 tr '\n' ' ' < "$dir/src" > "$dir/one_line"
 expect 1 "no line begins in the last" text lm --input "$dir/one_line" --vocab-size 300
 expect 0 "" text lm --input "$dir/one_line" --valid "$dir/tgt" --vocab-size 300
+
+for task in lm mlm; do  # and these before the text is read
+  missing() { expect 2 "$1" text "$task" --input "$dir/missing" "${@:2}"; }
+  missing "context (300) is over the model's max_len (200)" --context 300 --max-len 200
+  missing "save_dtype is i32" --save-dtype i32
+  missing "nothing says when to end" --max-steps 0
+  missing 'N in "window:0" is 0' --attention window:0
+  missing "is not one of none, nfc, nfkc" --normalization nfd
+done
 
 # Numbers that explode: seen in the same step, the checkpoint before it intact.
 expect 1 "not both finite" train --pairs "$T" --lr 1e30 --warmup 1 --max-steps 20 --dtype f32

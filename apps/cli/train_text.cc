@@ -121,7 +121,8 @@ void TextTask::resolve(const Settings&) {
   task_.windows.seed = loop.options.seed;
   task_.dtype = loop.options.dtype;
   task_.save_dtype = dtype_from_name(loop.save_dtype);
-  documents_from_name(documents_);
+  (void)documents_from_name(documents_);
+  (void)vocabulary_.bpe();
   QKV_CHECK(valid_share_ > 0 && valid_share_ < 1, kValue, "valid_share: {} is not between 0 and 1",
             valid_share_);
   resolve_task();
@@ -184,6 +185,7 @@ class LanguageModelTask : public TextTask {
   void resolve_task() override {
     fill(model_);
     model_.validate("train");
+    task_.check(model_.max_len);
   }
   std::vector<std::string> special_tokens() const override { return {"<|endoftext|>"}; }
   void frame(BpeTrainerOptions& options) const override { options.end_token = ""; }
@@ -223,6 +225,7 @@ class MaskedLanguageModelTask : public TextTask {
     fill(model_);
     model_.attention_dropout = model_.dropout;
     model_.validate("train");
+    task_.check(model_.max_len);
   }
   std::vector<std::string> special_tokens() const override { return {"[PAD]", "[CLS]", "[SEP]", "[MASK]"}; }
   void frame(BpeTrainerOptions& options) const override {

@@ -89,7 +89,6 @@ BertConfig bert_config_from_json(const io::Json& json, const std::string& where)
   c.n_layers = get_int_or(json, "num_hidden_layers", c.n_layers, 1, kMaxLayers, where);
   c.n_heads = get_int_or(json, "num_attention_heads", c.n_heads, 1, kMaxWidth, where);
   c.d_ff = get_int_or(json, "intermediate_size", c.d_ff, 1, kMaxWidth * 4, where);
-  c.activation = activation_from_name(get_string_or(json, "hidden_act", "gelu", where), where);
   c.dropout = get_number_or(json, "hidden_dropout_prob", c.dropout, 0, 1, where);
   c.attention_dropout = get_number_or(json, "attention_probs_dropout_prob", c.attention_dropout, 0, 1, where);
   c.max_len = get_int_or(json, "max_position_embeddings", c.max_len, 2, kMaxPositions, where);
@@ -104,7 +103,10 @@ BertConfig bert_config_from_json(const io::Json& json, const std::string& where)
     c.positions = get_string(own, "positions", where);
     c.attention = get_string(own, "attention", where);
   }
-  c.validate(where);
+  check_file([&] {
+    c.activation = activation_from_name(get_string_or(json, "hidden_act", "gelu", where), where);
+    c.validate(where);
+  });
   return c;
 }
 

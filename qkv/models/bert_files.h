@@ -14,8 +14,8 @@ namespace qkv {
 /// one's own), so that other tools refuse the model instead of computing something else.
 std::string public_model_type(const BertConfig& config);
 io::Json to_json(const BertConfig& config);
-/// Which heads there are is not in config.json: both false. Errors kFormat, kValue or kUnsupported, naming
-/// `where` and the key.
+/// Which heads there are is not in config.json: both false. Error kFormat or kUnsupported, naming `where` and
+/// the key.
 BertConfig bert_config_from_json(const io::Json& json, const std::string& where);
 
 /// As save_model_files() of model_files.h, errors too.

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "qkv/base/error.h"
+
 namespace qkv {
 
 constexpr int64_t kMaxVocab = int64_t{1} << 24, kMaxWidth = 65536, kMaxLayers = 512, kMaxPositions = 32768;
@@ -23,5 +25,15 @@ class ConfigCheck {
  private:
   std::string where_;
 };
+
+/// Calls check(), which throws Error kValue of what a file says, as kFormat.
+template <class Check>
+void check_file(Check&& check) {
+  try {
+    check();
+  } catch (const Error& e) {
+    throw Error(e.code() == ErrorCode::kValue ? ErrorCode::kFormat : e.code(), e.what());
+  }
+}
 
 }  // namespace qkv

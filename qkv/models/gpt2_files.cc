@@ -87,7 +87,6 @@ Gpt2Config gpt2_config_from_json(const io::Json& json, const std::string& where)
   c.n_layers = get_int_or(json, "n_layer", c.n_layers, 1, kMaxLayers, where);
   c.n_heads = get_int_or(json, "n_head", c.n_heads, 1, kMaxWidth, where);
   c.d_ff = has(json, "n_inner", where) ? get_int(json, "n_inner", 1, kMaxWidth * 4, where) : 4 * c.d_model;
-  c.activation = activation_from_name(get_string_or(json, "activation_function", "gelu_new", where), where);
   c.dropout = get_number_or(json, "resid_pdrop", c.dropout, 0, 1, where);
   c.eps = get_number_or(json, "layer_norm_epsilon", c.eps, 0, 1, where);
   if (has(json, "eos_token_id", where))
@@ -99,7 +98,10 @@ Gpt2Config gpt2_config_from_json(const io::Json& json, const std::string& where)
     c.positions = get_string(own, "positions", where);
     c.attention = get_string(own, "attention", where);
   }
-  c.validate(where);
+  check_file([&] {
+    c.activation = activation_from_name(get_string_or(json, "activation_function", "gelu_new", where), where);
+    c.validate(where);
+  });
   return c;
 }
 

@@ -15,8 +15,8 @@ namespace qkv {
 /// one's own), so that other tools refuse the model instead of computing something else.
 std::string public_model_type(const Gpt2Config& config);
 io::Json to_json(const Gpt2Config& config);
-/// Of the three dropout rates in such files, resid_pdrop is taken for all. Errors kFormat, kValue or
-/// kUnsupported, naming `where` and the key.
+/// Of the three dropout rates in such files, resid_pdrop is taken for all. Error kFormat or kUnsupported,
+/// naming `where` and the key.
 Gpt2Config gpt2_config_from_json(const io::Json& json, const std::string& where);
 
 /// As save_model_files() of model_files.h, errors too.

@@ -260,7 +260,7 @@ TEST_F(PublicLayout, WhatDoesNotFitIsNamed) {
   config = to_json(gpt2_config());
   config["n_head"] = 3;
   io::testing::put(folder_ / "config.json", io::dump_json(config));
-  EXPECT_ERROR(kValue, "config.json: n_heads (3) does not divide d_model (8)", load_gpt2(folder_.path()));
+  EXPECT_ERROR(kFormat, "config.json: n_heads (3) does not divide d_model (8)", load_gpt2(folder_.path()));
   config["model_type"] = "llama";
   io::testing::put(folder_ / "config.json", io::dump_json(config));
   EXPECT_ERROR(kUnsupported, "model_type \"llama\" is not a decoder", load_gpt2(folder_.path()));

@@ -138,13 +138,10 @@ TransformerConfig transformer_config_from_json(const io::Json& json, const std::
     c.decoder_attention = get_string(own, "decoder_attention", where);
     c.cross_attention = get_string(own, "cross_attention", where);
   }
-  try {
+  check_file([&] {
     c.activation = activation_from_name(get_string(json, "activation_function", where), where);
     c.validate(where);
-  } catch (const Error& e) {
-    if (e.code() != ErrorCode::kValue) throw;
-    throw Error(ErrorCode::kFormat, e.what());  // a value, but a file's
-  }
+  });
   return c;
 }
 

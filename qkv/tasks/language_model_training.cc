@@ -10,8 +10,7 @@ LanguageModelTrainee::LanguageModelTrainee(LanguageModel model, const TrainingTe
                                            const TextTrainingOptions& options)
     : TextTrainee(model.tokenizer, text, model.gpt2->config().eos_id, options), model_(std::move(model)) {
   const Gpt2Config& c = model_.gpt2->config();
-  QKV_CHECK(options.windows.length <= c.max_len, kValue,
-            "train: context ({}) is over the model's max_len ({})", options.windows.length, c.max_len);
+  options.check(c.max_len);
   QKV_CHECK(c.eos_id >= 0, kValue, "train: the model needs the id of the token that ends a text (eos_id)");
 }
 

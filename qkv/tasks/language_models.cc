@@ -14,7 +14,7 @@ namespace {
 int32_t first_of(const Tokenizer& tokenizer, const std::vector<std::string>& pieces, const char* what) {
   for (const std::string& piece : pieces)
     if (const auto id = tokenizer.id_of(piece)) return *id;
-  throw_error(ErrorCode::kValue, "tokenizer: has no token that {}; one of {} is needed", what,
+  throw_error(ErrorCode::kFormat, "tokenizer: has no token that {}; one of {} is needed", what,
               fmt::join(pieces, ", "));
 }
 

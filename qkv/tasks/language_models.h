@@ -33,14 +33,14 @@ struct MaskedLanguageModel {
 };
 
 /// The token that ends a text and begins the next: <|endoftext|>, <|end_of_text|>, </s> or [SEP], whichever
-/// the tokenizer has first. Error kValue: none.
+/// the tokenizer has first. Error kFormat: none.
 int32_t end_of_text(const Tokenizer& tokenizer);
 
 /// The tokens of BERT: [CLS] text [SEP], [MASK] and [PAD]; or RoBERTa's <s>, </s>, <mask> and <pad>.
 struct BertTokens {
   int32_t cls = 0, sep = 0, mask = 0, pad = 0;
 };
-/// Error kValue, naming what is missing.
+/// Error kFormat, naming what is missing.
 BertTokens bert_tokens(const Tokenizer& tokenizer);
 
 }  // namespace qkv

@@ -10,9 +10,9 @@ namespace {
 
 // Room for [CLS] and [SEP].
 TextTrainingOptions framed(TextTrainingOptions options, const BertConfig& c) {
-  QKV_CHECK(options.windows.length >= 3 && options.windows.length <= c.max_len, kValue,
-            "train: context is {}, needs to be 3 to the model's max_len ({})", options.windows.length,
-            c.max_len);
+  options.check(c.max_len);
+  QKV_CHECK(options.windows.length >= 3, kValue, "train: context is {}, needs to be at least 3",
+            options.windows.length);
   options.windows.length -= 2;
   return options;
 }

@@ -43,9 +43,14 @@ TextTrainee::TextTrainee(std::shared_ptr<Tokenizer> tokenizer, const TrainingTex
       validation_(tokenize(*tokenizer_, text.validation, separator)),
       validation_bytes_(bytes_of(text.validation)),
       plan_(training_tokens() - (separator >= 0), options.windows),
-      validation_plan_(validation_tokens() - (separator >= 0), options.windows) {
-  QKV_CHECK(options.save_dtype == DType::kF32 || options.save_dtype == DType::kBF16, kValue,
-            "train: save_dtype is {}, needs to be f32 or bf16", name(options.save_dtype));
+      validation_plan_(validation_tokens() - (separator >= 0), options.windows) {}
+
+void TextTrainingOptions::check(int64_t max_len) const {
+  windows.check();
+  QKV_CHECK(windows.length <= max_len, kValue, "train: context ({}) is over the model's max_len ({})",
+            windows.length, max_len);
+  QKV_CHECK(save_dtype == DType::kF32 || save_dtype == DType::kBF16, kValue,
+            "train: save_dtype is {}, needs to be f32 or bf16", name(save_dtype));
 }
 
 CountingBaseline TextTrainee::baseline() const {

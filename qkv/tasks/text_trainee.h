@@ -16,6 +16,9 @@ struct TextTrainingOptions {
   WindowOptions windows;           // length: of what the model sees, its own tokens counted
   DType dtype = DType::kF32;       // of activations
   DType save_dtype = DType::kF32;  // of saved models
+
+  /// What a trainee checks first, for a model with max_len positions. Error kValue.
+  void check(int64_t max_len) const;
 };
 
 /// Documents to train on, and others to be judged by.

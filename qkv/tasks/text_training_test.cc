@@ -146,14 +146,14 @@ TEST(TextTraining, SaysWhatDoesNotFit) {
   const TrainingText text{.training = {"abc"}, .validation = {"abc"}};
   EXPECT_ERROR(kValue, "context (17) is over the model's max_len (16)",
                LanguageModelTrainee(language_model(), text, options(17)));
-  EXPECT_ERROR(kValue, "context is 2, needs to be 3 to the model's max_len (18)",
+  EXPECT_ERROR(kValue, "context is 2, needs to be at least 3",
                MaskedLanguageModelTrainee(masked_model(), text, options(2)));
   MaskedLanguageModel wrong = masked_model();
   wrong.tokenizer = language_model().tokenizer;
-  EXPECT_ERROR(kValue, "no token that begins a text; one of [CLS], <s> is needed",
+  EXPECT_ERROR(kFormat, "no token that begins a text; one of [CLS], <s> is needed",
                MaskedLanguageModelTrainee(wrong, text, options(18)));
   EXPECT_ERROR(
-      kValue, "too short",
+      kFormat, "too short",
       MaskedLanguageModelTrainee(masked_model(), {.training = {""}, .validation = {"x"}}, options(18)));
 }
 

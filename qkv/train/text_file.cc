@@ -55,7 +55,7 @@ std::vector<std::string> take_tail(std::vector<std::string>& documents, double s
   if (documents.size() == 1) {
     std::string& text = documents[0];
     const size_t cut = text.find('\n', text.size() - std::min(text.size(), wanted));
-    QKV_CHECK(cut != std::string::npos && cut > 0 && cut + 1 < text.size(), kValue,
+    QKV_CHECK(cut != std::string::npos && cut > 0 && cut + 1 < text.size(), kFormat,
               "text: no line begins in the last {} bytes, so nothing can be held out there; give a file for "
               "validation",
               wanted);
@@ -65,7 +65,7 @@ std::vector<std::string> take_tail(std::vector<std::string>& documents, double s
   }
   size_t first = documents.size(), held = 0;
   while (first > 1 && held < wanted) held += documents[--first].size();
-  QKV_CHECK(first < documents.size(), kValue, "text: {} documents are too few to hold {} of them out",
+  QKV_CHECK(first < documents.size(), kFormat, "text: {} documents are too few to hold {} of them out",
             documents.size(), share);
   std::move(documents.begin() + static_cast<std::ptrdiff_t>(first), documents.end(),
             std::back_inserter(tail));

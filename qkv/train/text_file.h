@@ -16,8 +16,8 @@ Documents documents_from_name(std::string_view name);  // file, paragraphs, line
 std::vector<std::string> read_documents(const std::string& path, Documents documents);
 
 /// Takes the end off, about `share` of the bytes: whole documents, as few as make up that much; of a single
-/// document its last lines. Error kValue: share is not in (0, 1), or nothing would be left on one of the
-/// sides.
+/// document its last lines. Errors: kValue (share is not in (0, 1)), kFormat (nothing would be left on one
+/// of the sides).
 std::vector<std::string> take_tail(std::vector<std::string>& documents, double share);
 
 }  // namespace qkv

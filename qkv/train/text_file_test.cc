@@ -41,7 +41,7 @@ TEST(Tail, IsWholeDocumentsOrTheLastLinesOfOne) {
 
 TEST(Tail, NeedsSomethingOnBothSides) {
   Texts line = {"one long line"};
-  EXPECT_ERROR(kValue, "no line begins in the last 6 bytes", take_tail(line, 0.5));
+  EXPECT_ERROR(kFormat, "no line begins in the last 6 bytes", take_tail(line, 0.5));
   EXPECT_ERROR(kValue, "share held out is 1", take_tail(line, 1));
 }
 

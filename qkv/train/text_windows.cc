@@ -13,12 +13,16 @@ constexpr uint32_t kWindows = 0x77d0;  // the random stream of an epoch's first 
 
 }  // namespace
 
-WindowPlan::WindowPlan(int64_t n_rows, const WindowOptions& options) : n_rows_(n_rows), options_(options) {
+void WindowOptions::check() const {
   constexpr int64_t kMost = int64_t{1} << 30;
-  for (auto [name, value] : {std::pair{"context", options.length}, {"batch_tokens", options.batch_tokens}})
+  for (auto [name, value] : {std::pair{"context", length}, {"batch_tokens", batch_tokens}})
     QKV_CHECK(value >= 1 && value <= kMost, kValue, "windows: {} is {}, needs to be 1 to {}", name, value,
               kMost);
-  QKV_CHECK(n_rows >= 1, kValue, "windows: the text is too short: it has no token to predict");
+}
+
+WindowPlan::WindowPlan(int64_t n_rows, const WindowOptions& options) : n_rows_(n_rows), options_(options) {
+  options.check();
+  QKV_CHECK(n_rows >= 1, kFormat, "windows: the text is too short: it has no token to predict");
 }
 
 // The first ends at first_end (0: there is none so short), the others are `length` long, but for the last.

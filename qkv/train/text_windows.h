@@ -17,6 +17,9 @@ struct WindowOptions {
   int64_t length = 256;         // of a window
   int64_t batch_tokens = 4096;  // rows of a batch; one window is never cut
   uint64_t seed = 1;
+
+  /// Error kValue: length or batch_tokens is not in 1 .. 2^30.
+  void check() const;
 };
 
 /// Cuts a stream into windows and these into batches. Each epoch covers every row once, in windows that begin
@@ -24,7 +27,7 @@ struct WindowOptions {
 /// options and the epoch alone, so a resumed run goes on with exactly the batches that were left.
 class WindowPlan {
  public:
-  /// Error kValue: no rows, or an option that is not in 1 .. 2^30.
+  /// Errors: kValue (options), kFormat: no rows.
   WindowPlan(int64_t n_rows, const WindowOptions& options);
 
   /// Batches of windows in an order of their own.

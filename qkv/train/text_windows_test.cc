@@ -55,7 +55,7 @@ TEST(WindowPlan, TextThatIsReadIsReadInOrder) {
 
 TEST(WindowPlan, SaysWhatItCannotCut) {
   EXPECT_ERROR(kValue, "context is 0", WindowPlan(9, {.length = 0}));
-  EXPECT_ERROR(kValue, "too short", WindowPlan(0, {}));
+  EXPECT_ERROR(kFormat, "too short", WindowPlan(0, {}));
 }
 
 TEST(Parts, EndWhereDocumentsDo) {
