@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include "qkv/attention/variant.h"
 #include "qkv/tasks/translation_model.h"
 
 namespace qkv::cli {
@@ -9,6 +10,13 @@ namespace qkv::cli {
 bool one_of(const char* setting, const std::string& value, const char* yes, const char* no) {
   QKV_CHECK(value == yes || value == no, kValue, "{}: '{}' is neither {} nor {}", setting, value, yes, no);
   return value == yes;
+}
+
+std::string place_positions(const std::string& word, std::initializer_list<std::string*> attention) {
+  if (word == "sinusoidal" || word == "learned" || word == "none") return word;
+  QKV_CHECK(has_positions(word), kValue, "positions: '{}' says nothing about positions", word);
+  for (std::string* words : attention) *words += " + " + word;
+  return "none";
 }
 
 void VocabularySettings::describe(Settings& s) {

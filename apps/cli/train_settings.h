@@ -1,6 +1,7 @@
 #pragma once
 // Settings that every kind of `qkv train` has.
 
+#include <initializer_list>
 #include <map>
 #include <optional>
 #include <string>
@@ -43,6 +44,11 @@ struct LoopSettings {
   void describe_optimizers(Settings& settings);
   void resolve_optimizer();
 };
+
+/// Where a word of positions belongs: added to embeddings (nn/positions.h), then it is returned; or in
+/// attention (attention/variant.h), then it is joined to these words, and "none" is returned. Error kValue:
+/// neither.
+std::string place_positions(const std::string& word, std::initializer_list<std::string*> attention);
 
 /// Whether `value` is `yes`. Error kValue, naming the setting, where it is `no` neither.
 bool one_of(const char* setting, const std::string& value, const char* yes, const char* no);

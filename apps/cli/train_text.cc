@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "apps/cli/train_task.h"
-#include "qkv/attention/variant.h"
 #include "qkv/nn/activation.h"
 #include "qkv/tasks/language_model_training.h"
 #include "qkv/tasks/masked_language_model_training.h"
@@ -13,12 +12,6 @@ namespace qkv::cli {
 namespace {
 
 constexpr const char* kVocabulary = "/tokenizer.json";
-
-int64_t bytes_of(const std::vector<std::string>& documents) {
-  int64_t n = 0;
-  for (const std::string& document : documents) n += static_cast<int64_t>(document.size());
-  return n;
-}
 
 // What both have: a file of text, its vocabulary, windows of it, and sizes of a stack of layers.
 class TextTask : public TrainTask {
@@ -44,8 +37,7 @@ class TextTask : public TrainTask {
 
   virtual void describe_task(Settings&) {}
   virtual void resolve_task() = 0;  // checks the model with a vocabulary of vocabulary_.vocab_size
-  virtual std::vector<std::string> special_tokens() const = 0;
-  virtual void frame(BpeTrainerOptions& options) const = 0;
+  virtual void frame(BpeTrainerOptions& options) const = 0;  // its special tokens
   /// With the tokenizer there: the model and its training; how many parameters it has.
   virtual std::unique_ptr<TextTrainee> make_trainee(const TrainingText& text) = 0;
   virtual int64_t n_parameters() const = 0;
@@ -64,14 +56,8 @@ class TextTask : public TrainTask {
     c.d_v = d_v_;
     c.activation = activation_from_name(activation_);
     c.dropout = dropout_;
-    c.positions = positions_;
     c.attention = attention_;
-    if (positions_ != "sinusoidal" && positions_ != "learned" && positions_ != "none") {
-      QKV_CHECK(has_positions(positions_), kValue, "positions: '{}' says nothing about positions",
-                positions_);
-      c.positions = "none";
-      c.attention += " + " + positions_;
-    }
+    c.positions = place_positions(positions_, {&c.attention});
   }
 
   std::string activation_;
@@ -132,9 +118,8 @@ void TextTask::learn_vocabulary(const Settings& settings, const TrainingText& te
   BpeTrainerOptions options = vocabulary_.bpe();
   options.allow_smaller = !settings.given("vocab_size");
   options.prefix_space = false;  // documents are cut anywhere, and joined again
-  options.special_tokens = special_tokens();
-  if (!options.byte_level) options.special_tokens.emplace_back("<unk>");
   frame(options);
+  if (!options.byte_level) options.special_tokens.emplace_back("<unk>");
   tokenizer_ = std::make_shared<Tokenizer>(train_bpe(text.training, options));
   observer.on_message(
       fmt::format("vocabulary: {} entries{}", tokenizer_->vocab_size(),
@@ -187,8 +172,10 @@ class LanguageModelTask : public TextTask {
     model_.validate("train");
     task_.check(model_.max_len);
   }
-  std::vector<std::string> special_tokens() const override { return {"<|endoftext|>"}; }
-  void frame(BpeTrainerOptions& options) const override { options.end_token = ""; }
+  void frame(BpeTrainerOptions& options) const override {
+    options.special_tokens = {"<|endoftext|>"};
+    options.end_token = "";
+  }
   std::unique_ptr<TextTrainee> make_trainee(const TrainingText& text) override {
     fill(model_);
     model_.eos_id = end_of_text(*tokenizer_);
@@ -227,8 +214,8 @@ class MaskedLanguageModelTask : public TextTask {
     model_.validate("train");
     task_.check(model_.max_len);
   }
-  std::vector<std::string> special_tokens() const override { return {"[PAD]", "[CLS]", "[SEP]", "[MASK]"}; }
   void frame(BpeTrainerOptions& options) const override {
+    options.special_tokens = {"[PAD]", "[CLS]", "[SEP]", "[MASK]"};
     options.start_token = "[CLS]";
     options.end_token = "[SEP]";
   }

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "apps/cli/train_task.h"
-#include "qkv/attention/variant.h"
 #include "qkv/nn/activation.h"
 #include "qkv/tasks/translation_training.h"
 
@@ -140,13 +139,7 @@ void TranslationTask::resolve(const Settings& settings) {
   model_.cross_attention = attention_;
   model_.encoder_attention = encoder_attention_;
   model_.decoder_attention = decoder_attention_;
-  model_.positions = positions_;
-  if (positions_ != "sinusoidal" && positions_ != "learned" && positions_ != "none") {
-    QKV_CHECK(has_positions(positions_), kValue, "positions: '{}' says nothing about positions", positions_);
-    model_.positions = "none";
-    model_.encoder_attention += " + " + positions_;
-    model_.decoder_attention += " + " + positions_;
-  }
+  model_.positions = place_positions(positions_, {&model_.encoder_attention, &model_.decoder_attention});
   task_.batches.seed = loop.options.seed;
   task_.dtype = loop.options.dtype;
   task_.save_dtype = dtype_from_name(loop.save_dtype);

@@ -9,7 +9,8 @@
 
 namespace qkv {
 
-constexpr int64_t kMaxVocab = int64_t{1} << 24, kMaxWidth = 65536, kMaxLayers = 512, kMaxPositions = 32768;
+constexpr int64_t kMaxVocab = int64_t{1} << 24, kMaxWidth = 65536, kMaxLayers = 512,
+                  kMaxPositions = int64_t{1} << 20;
 
 /// For the validate() of configs. Each throws Error kValue: "<where>: <field> is 0, needs to be 1 to 512".
 class ConfigCheck {

@@ -5,6 +5,7 @@
 #include "qkv/autograd/var.h"
 #include "qkv/base/parallel.h"
 #include "qkv/io/sha256.h"
+#include "qkv/train/text_file.h"
 
 namespace qkv {
 namespace {
@@ -25,12 +26,6 @@ TokenStream tokenize(const Tokenizer& tokenizer, const std::vector<std::string>&
   }
   if (separator >= 0) stream.ids.push_back(separator);
   return stream;
-}
-
-int64_t bytes_of(const std::vector<std::string>& documents) {
-  int64_t n = 0;
-  for (const std::string& document : documents) n += static_cast<int64_t>(document.size());
-  return n;
 }
 
 }  // namespace

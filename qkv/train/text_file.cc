@@ -45,12 +45,16 @@ std::vector<std::string> read_documents(const std::string& path, Documents docum
   return out;
 }
 
+int64_t bytes_of(const std::vector<std::string>& documents) {
+  int64_t n = 0;
+  for (const std::string& document : documents) n += static_cast<int64_t>(document.size());
+  return n;
+}
+
 std::vector<std::string> take_tail(std::vector<std::string>& documents, double share) {
   QKV_CHECK(share > 0 && share < 1, kValue, "text: the share held out is {}, needs to be above 0 and below 1",
             share);
-  size_t bytes = 0;
-  for (const std::string& document : documents) bytes += document.size();
-  const auto wanted = static_cast<size_t>(share * static_cast<double>(bytes));
+  const auto wanted = static_cast<size_t>(share * static_cast<double>(bytes_of(documents)));
   std::vector<std::string> tail;
   if (documents.size() == 1) {
     std::string& text = documents[0];
