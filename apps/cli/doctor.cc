@@ -64,10 +64,16 @@ void run(bool json) {
 
 void add_doctor_command(CLI::App& app) {
   CLI::App* doctor = app.add_subcommand("doctor", "what this CPU can do, and what qkv makes of it");
-  auto json = std::make_shared<bool>(false);
-  doctor->add_flag("--json", *json, "one JSON object");
-  doctor->footer("Example:\n  qkv doctor\n  QKV_ISA=avx2 qkv doctor --json");
-  doctor->callback([json] { run(*json); });
+  struct Flags {
+    bool json = false, roofline = false;
+  };
+  auto flags = std::make_shared<Flags>();
+  doctor->add_flag("--json", flags->json, "one JSON object");
+  doctor->add_flag("--roofline", flags->roofline,
+                   "measure what products and memory can do at most, on random numbers; takes ten seconds");
+  doctor->footer(
+      "Examples:\n  qkv doctor\n  qkv doctor --roofline --threads 2\n  QKV_ISA=avx2 qkv doctor --json");
+  doctor->callback([flags] { flags->roofline ? print_roofline(flags->json) : run(flags->json); });
 }
 
 }  // namespace qkv::cli

@@ -75,6 +75,26 @@ CpuFeatures detect() {
   return f;
 }
 
+// Leaf 4 of Intel, and AMD's of the same form. (glibc's sysconf multiplies the L3 of a slice by the slices of
+// the package, of which a virtual machine may have one.)
+CacheSizes detect_caches() {
+  CacheSizes sizes;
+  const uint32_t leaf = cpu_features().vendor == "AuthenticAMD" ? 0x8000001d : 4;
+  for (uint32_t i = 0; i < 16; ++i) {
+    const Registers r = cpuid(leaf, i);
+    const uint32_t kind = r.a & 31, level = (r.a >> 5) & 7;
+    if (kind == 0) break;
+    constexpr uint32_t kInstructions = 2;
+    if (kind == kInstructions) continue;
+    const int64_t ways = (r.b >> 22) + 1, partitions = ((r.b >> 12) & 1023) + 1, line = (r.b & 4095) + 1;
+    const int64_t bytes = ways * partitions * line * (int64_t{r.c} + 1);
+    if (level == 1) sizes.l1 = bytes;
+    if (level == 2) sizes.l2 = bytes;
+    if (level == 3) sizes.l3 = bytes;
+  }
+  return sizes.l1 > 0 && sizes.l2 > 0 ? sizes : CacheSizes{32 << 10, 1 << 20, 16 << 20};
+}
+
 Isa choose() {
   const char* cap = std::getenv("QKV_ISA");
   if (cap == nullptr || *cap == '\0') return best_isa();
@@ -102,6 +122,11 @@ std::string_view name(Isa isa) {
 const CpuFeatures& cpu_features() {
   static const CpuFeatures features = detect();
   return features;
+}
+
+const CacheSizes& cache_sizes() {
+  static const CacheSizes sizes = detect_caches();
+  return sizes;
 }
 
 Isa best_isa() {

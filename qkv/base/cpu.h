@@ -1,6 +1,7 @@
 #pragma once
 // What this CPU can do, and the instruction set that qkv uses on it.
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,14 @@ struct CpuFeatures {
   bool fast_bf16_dot = false;
 };
 const CpuFeatures& cpu_features();
+
+/// Bytes of data caches: of a core, of a core, and what the cores around one share; 0 for a level that is not
+/// there.
+struct CacheSizes {
+  int64_t l1 = 0, l2 = 0, l3 = 0;
+};
+/// As the CPU tells (cpuid). Where it tells nothing: 32 KiB, 1 MiB, 16 MiB.
+const CacheSizes& cache_sizes();
 
 /// The family in use: the best that the CPU runs, capped by the environment variable QKV_ISA
 /// (ref|avx2|avx512|amx; Error kValue when it is none of these). Decided once, at first use.

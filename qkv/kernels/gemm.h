@@ -59,6 +59,8 @@ struct Gemm {
 
 constexpr int64_t kUnpackedDepth = 256;
 
+constexpr int64_t kPeakNumbers = 16384;
+
 /// Memory to fetch towards the caches while a kernel runs, a little with every step: rows of `bytes` bytes,
 /// `stride` bytes apart.
 struct Ahead {
@@ -97,6 +99,11 @@ struct GemmKernels {
   /// dst[c * ldd + r] = src[r * lds + c] for r < rows, c < cols.
   void (*transpose)(int64_t rows, int64_t cols, const T* src, int64_t lds, T* dst,
                     int64_t ldd) noexcept = nullptr;
+  /// The multiply-adds that run() is made of and nothing else, `steps` rounds of them on operands that stay
+  /// in registers (AMX: in L1): the speed of this is the peak to compare run() with. numbers: kPeakNumbers
+  /// random ones, 64-byte aligned, since AMX is a fifth to a third faster on zeros. Returns the
+  /// floating-point operations done.
+  int64_t (*peak)(int64_t steps, const T* numbers) noexcept = nullptr;
 };
 
 }  // namespace qkv::kernels

@@ -17,6 +17,7 @@
 #include "qkv/kernels/mixers.h"
 #include "qkv/kernels/optimizer.h"
 #include "qkv/kernels/rows.h"
+#include "qkv/kernels/stream.h"
 
 namespace qkv::kernels {
 
@@ -35,6 +36,7 @@ struct Table {
   KernelsFor<float> f32;
   KernelsFor<bfloat16> bf16;
   OptimizerKernels optimizer;
+  StreamKernels stream;
 
   template <class T>
   const KernelsFor<T>& of() const;

@@ -229,6 +229,19 @@ struct TileKernel {
     pending.finish_all();
   }
 
+  /// 2 x 2 tiles of C from 16 KiB of A and 16 KiB of B, which L1 holds.
+  static int64_t peak(int64_t steps, const bfloat16* numbers) noexcept {
+    constexpr int64_t k = kPeakNumbers / 2 / (2 * kRows);
+    const bfloat16* const b = numbers + kPeakNumbers / 2;
+    Tiles::configure();
+    Tiles::publish();
+    unrolled<4>([](auto c) __attribute__((always_inline)) { Tiles::template zero<c>(); });
+    for (int64_t s = 0; s < steps; ++s)
+      for (int64_t p = 0; p < k; p += kStepK)
+        step<2, 2>({numbers + p, numbers + kRows * k + p}, {k, k}, b + p * kPanel, k * kPanel);
+    return 2 * steps * (2 * kRows) * (2 * kPanel) * k;
+  }
+
   /// rows x cols of src into [16, ld], the rest zero.
   static void copy_padded(const T* src, int64_t lds, int64_t rows, int64_t cols, T* dst, int64_t ld) {
     for (int64_t r = 0; r < kRows; ++r) {
@@ -250,6 +263,7 @@ void put_gemm(GemmKernels<bfloat16>& gemm) {
   gemm.pack_b = Pack::pack_b;
   gemm.run = simd::run_blocked<Kernel>;
   gemm.run_unpacked = nullptr;
+  gemm.peak = Kernel::peak;
 }
 
 /// The same of 8-bit integers. Rows become integers as before.

@@ -8,6 +8,7 @@ void extend_rows_avx2(Table& table);
 void extend_attention_avx2(Table& table);
 void extend_mixers_avx2(Table& table);
 void extend_optimizer_avx2(Table& table);
+void extend_stream_avx2(Table& table);
 
 void extend_avx2(Table& table) {
   extend_gemm_avx2(table);
@@ -16,6 +17,7 @@ void extend_avx2(Table& table) {
   extend_attention_avx2(table);
   extend_mixers_avx2(table);
   extend_optimizer_avx2(table);
+  extend_stream_avx2(table);
 }
 
 }  // namespace qkv::kernels

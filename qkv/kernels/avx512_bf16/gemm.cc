@@ -4,6 +4,7 @@
 
 #include "qkv/kernels/avx512/gemm_words.h"
 #include "qkv/kernels/avx512_bf16/narrow.h"
+#include "qkv/kernels/simd/gemm_peak.h"
 #include "qkv/kernels/simd/gemm_unpacked.h"
 #include "qkv/kernels/table.h"
 
@@ -49,6 +50,7 @@ void extend_gemm_avx512_bf16(Table& table) {
   table.bf16.gemm.block_m = Kernel::kRows;
   table.bf16.gemm.run = simd::run_blocked<Kernel>;
   table.bf16.gemm.run_unpacked = simd::Unpacked<Dot, avx512::GemmWords>::run;
+  table.bf16.gemm.peak = simd::peak<Dot>;
 }
 
 }  // namespace qkv::kernels

@@ -8,6 +8,7 @@ void extend_rows_ref(Table& table);
 void extend_attention_ref(Table& table);
 void extend_mixers_ref(Table& table);
 void extend_optimizer_ref(Table& table);
+void extend_stream_ref(Table& table);
 
 void extend_ref(Table& table) {
   extend_gemm_ref(table);
@@ -16,6 +17,7 @@ void extend_ref(Table& table) {
   extend_attention_ref(table);
   extend_mixers_ref(table);
   extend_optimizer_ref(table);
+  extend_stream_ref(table);
 }
 
 }  // namespace qkv::kernels

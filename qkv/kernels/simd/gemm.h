@@ -7,12 +7,14 @@
 //   gemm_epilogue.h   bias, activation and rounding
 //   gemm_pack.h, gemm_transpose.h
 //   gemm_unpacked.h   few rows, B as it lies
+//   gemm_peak.h       the multiply-adds alone
 //
 // Here stands how elements are multiplied. double stays with ref: it is for references and gradient checks.
 
 #include <cstdint>
 
 #include "qkv/kernels/simd/gemm_pack.h"
+#include "qkv/kernels/simd/gemm_peak.h"
 #include "qkv/kernels/simd/gemm_register.h"
 #include "qkv/kernels/simd/gemm_transpose.h"
 #include "qkv/kernels/simd/gemm_unpacked.h"
@@ -73,7 +75,8 @@ GemmKernels<typename Product::T> gemm_kernels() {
           .pack_b = Pack<T, W>::pack_b,
           .run = run_blocked<RegisterKernel<Product>>,
           .run_unpacked = Unpacked<Product, W>::run,
-          .transpose = transpose<T, W>};
+          .transpose = transpose<T, W>,
+          .peak = peak<Product>};
 }
 
 }  // namespace qkv::kernels::simd

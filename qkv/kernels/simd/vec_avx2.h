@@ -47,6 +47,7 @@ struct Vec {
   }
 
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  void stream(float* p) const { _mm256_stream_ps(p, v); }
   void store(float* p, int64_t n) const { _mm256_maskstore_ps(p, first_bits(n), v); }
   void store(bfloat16* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow()); }
   void store(bfloat16* p, int64_t n) const {

@@ -48,6 +48,8 @@ struct Vec {
   static Vec load(const int8_t* p, int64_t n) { return widen(_mm_maskz_loadu_epi8(first(n).m, p)); }
 
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  /// Past the caches; p is aligned to a vector.
+  void stream(float* p) const { _mm512_stream_ps(p, v); }
   void store(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, first(n).m, v); }
   void store(bfloat16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow()); }
   void store(bfloat16* p, int64_t n) const { _mm256_mask_storeu_epi16(p, first(n).m, narrow()); }
