@@ -2,43 +2,28 @@
 
 #include <fmt/core.h>
 
+#include <cmath>
 #include <memory>
 
 #include "apps/cli/bench_attention.h"
+#include "apps/cli/bench_gemm.h"
 #include "apps/cli/bench_infer.h"
 #include "apps/cli/bench_timing.h"
 #include "apps/cli/bench_train.h"
 #include "qkv/attention/variant.h"
-#include "qkv/autograd/gradcheck.h"
 #include "qkv/tasks/translator.h"
-#include "qkv/tensor/matmul.h"
 #include "qkv/text/line_reader.h"
 
 namespace qkv::cli {
 namespace {
 
 struct Flags {
-  std::string name, dtype = "auto", shape = "512x768x3072", model, input;
+  std::string name, dtype = "auto", shape, model, input;
   int64_t beam = 5, batch = 64, reps = 3, texts = 1;
   bool json = false;
   BenchAttention attention;
   DType compute() const { return compute_dtype_from_name(dtype); }
 };
-
-void bench_gemm(const Flags& f) {
-  int64_t m = 0, k = 0, n = 0;
-  char rest = 0;
-  QKV_CHECK(std::sscanf(f.shape.c_str(), "%ldx%ldx%ld%c", &m, &k, &n, &rest) == 3 && m > 0 && k > 0 &&
-                n > 0 && m < (1 << 24) && k < (1 << 20) && n < (1 << 20),
-            kValue, "bench gemm: shape '{}' is not MxKxN, as 512x768x3072", f.shape);
-  const DType dtype = f.compute();
-  const Tensor a = random_tensor({m, k}, 1, dtype), w = random_tensor({k, n}, 2, accumulator_dtype(dtype));
-  const PackedMatrix b = pack_matrix(w, dtype);
-  const Tensor c = Tensor::empty({m, n}, dtype);
-  print_case(fmt::format("gemm {} {}", f.shape, name(dtype)), timed([&] { matmul(a, b, c); }, 20),
-             2e-9 * static_cast<double>(m) * static_cast<double>(k) * static_cast<double>(n), "gflops", {},
-             f.json);
-}
 
 void bench_translate(const Flags& f) {
   const std::vector<std::string> lines = read_lines(f.input);
@@ -55,14 +40,19 @@ void bench_translate(const Flags& f) {
       },
       f.reps, 1, 300);
   const double sentences = static_cast<double>(lines.size());
-  print_case(fmt::format("translate beam {} batch {} {}", f.beam, f.batch,
-                         options.int8 ? "int8" : name(options.dtype)),
-             timing, static_cast<double>(tokens), "tok_s",
-             {{"sentences", lines.size()},
-              {"target_tokens", tokens},
-              {"sentences_s_best", sentences / timing.min_s},
-              {"sentences_s_med", sentences / timing.med_s}},
-             f.json);
+  print_case({.name = fmt::format("translate beam {} batch {} {}", f.beam, f.batch,
+                                  options.int8 ? "int8" : name(options.dtype)),
+              .shape = fmt::format("{}x{}", f.batch, f.beam),
+              .dtype = options.dtype,
+              .unit = "tok_s",
+              .work = static_cast<double>(tokens),
+              .more = {{"sentences", lines.size()},
+                       {"target_tokens", tokens},
+                       {"sentences_s_best", sentences / timing.min_s},
+                       {"sentences_s_med", sentences / timing.med_s},
+                       {"gflops_best", std::round(timing.flops / timing.min_s / 1e8) / 10},
+                       {"gflops_med", std::round(timing.flops / timing.med_s / 1e8) / 10}}},
+             timing, f.json);
 }
 
 }  // namespace
@@ -96,11 +86,11 @@ void add_bench_command(CLI::App& app) {
                 flags->json);
   });
 
-  CLI::App* gemm = bench->add_subcommand("gemm", "a matrix product with a packed right side");
-  gemm->add_option("--shape", flags->shape, "MxKxN")->capture_default_str();
+  CLI::App* gemm = bench->add_subcommand("gemm", "matrix products with a packed right side");
+  gemm->add_option("--shape", flags->shape, "MxKxN; without it, thirty of them");
   common(gemm);
-  gemm->footer("Example:\n  qkv bench gemm --shape 512x768x3072 --dtype bf16");
-  gemm->callback([flags] { bench_gemm(*flags); });
+  gemm->footer("Examples:\n  qkv bench gemm --json\n  qkv bench gemm --shape 512x768x3072 --dtype bf16");
+  gemm->callback([flags] { bench_gemm(flags->shape, flags->compute(), flags->json); });
 
   CLI::App* attention = bench->add_subcommand("attention", "the attention op alone, on random numbers");
   BenchAttention& a = flags->attention;

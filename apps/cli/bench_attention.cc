@@ -3,17 +3,15 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstdio>
-#include <numeric>
 #include <vector>
 
 #include "apps/cli/bench_timing.h"
 #include "qkv/attention/scores.h"
 #include "qkv/attention/variant.h"
 #include "qkv/autograd/gradcheck.h"
-#include "qkv/base/parallel.h"
+#include "qkv/tensor/roofline.h"
 
 namespace qkv::cli {
 namespace {
@@ -24,21 +22,6 @@ Probe some_rows(int64_t length) {
   for (int64_t i = 0; i < std::min<int64_t>(64, length); ++i)
     probe.positions.push_back((length / 2 + i) % length);
   return probe;
-}
-
-// Reads all of x once, with all threads.
-void sum_of(const Tensor& x) {
-  const auto* words = reinterpret_cast<const uint64_t*>(x.bytes());
-  std::atomic<uint64_t> sum = 0;
-  parallel_for(x.n_bytes() / 8, 1 << 16, [&](int64_t begin, int64_t end) {
-    uint64_t part[8] = {};
-    for (int64_t i = begin; i + 8 <= end; i += 8)
-      for (int64_t l = 0; l < 8; ++l) part[l] += words[i + l];
-    sum += std::accumulate(part, part + 8, uint64_t{0});
-  });
-  static volatile uint64_t kept;  // or the compiler leaves it all out
-  kept = sum;
-  (void)kept;
 }
 
 // The rule as words of attention/variant.h; padding, which no word says, is added by itself.
@@ -121,16 +104,16 @@ void bench_attention(const BenchAttention& b, DType dtype, bool json) {
                   q_len == length ? "" : fmt::format("Q{} ", q_len), length, d, qkv::name(dtype),
                   b.causal ? " causal" : "", b.rule.empty() ? "" : " " + b.rule, b.probe ? " probe" : "");
   io::Json more = {{"base_rss_mb", std::round(base)}, {"above_mb", std::round(peak_rss_mb() - base)}};
-  if (q_len < 16 && !b.backward) {
-    // Few queries cost what reading keys and values costs: beside it, what a plain sum of the same bytes
-    // takes.
-    const double bytes = static_cast<double>(k.value().n_bytes() + v.value().n_bytes());
-    const Timing plain = timed([&] { sum_of(k.value()), sum_of(v.value()); });
-    more["gb_s_med"] = std::round(bytes / timing.med_s / 1e7) / 100;
-    more["read_gb_s_med"] = std::round(bytes / plain.med_s / 1e7) / 100;
-    more["of_read_pct"] = std::round(100 * plain.med_s / timing.med_s);
+  double bytes = 0;
+  if (q_len < 16 && !b.backward) {  // few queries cost what reading keys and values costs
+    bytes = static_cast<double>(k.value().n_bytes() + v.value().n_bytes());
+    const double read = read_bandwidth(static_cast<int64_t>(bytes));
+    more["read_gb_s_med"] = std::round(read / 1e7) / 100;
+    more["of_read_pct"] = std::round(100 * bytes / read / timing.med_s);
   }
-  print_case(name, timing, flop / 1e9, "gflops", more, json);
+  print_case(
+      {.name = name, .shape = b.shape, .dtype = dtype, .work = flop / 1e9, .bytes = bytes, .more = more},
+      timing, json);
 }
 
 }  // namespace qkv::cli

@@ -34,9 +34,14 @@ void bench_infer(const std::string& name, int64_t batch, DType dtype, bool json)
   const double d = static_cast<double>(config.d_model), d_ff = static_cast<double>(config.d_ff);
   const double flops = static_cast<double>(batch * kLength * config.n_layers) *
                        (2 * (4 * d * d + 2 * d * d_ff) + 4 * static_cast<double>(kLength) * d);
-  print_case(fmt::format("bert-base infer s{} b{} {}", kLength, batch, qkv::name(dtype)), timing,
-             static_cast<double>(batch), "seq_s",
-             {{"gflops_best", std::round(flops / timing.min_s / 1e8) / 10}}, json);
+  print_case({.name = fmt::format("bert-base infer s{} b{} {}", kLength, batch, qkv::name(dtype)),
+              .shape = fmt::format("{}x{}", batch, kLength),
+              .dtype = dtype,
+              .unit = "seq_s",
+              .work = static_cast<double>(batch),
+              .more = {{"gflops_best", std::round(flops / timing.min_s / 1e8) / 10},
+                       {"gflops_med", std::round(flops / timing.med_s / 1e8) / 10}}},
+             timing, json);
 }
 
 }  // namespace qkv::cli

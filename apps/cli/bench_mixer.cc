@@ -66,11 +66,15 @@ void bench_mixer(const BenchAttention& b, DType dtype, bool json) {
                   batch, heads, kv_heads == heads ? "" : fmt::format("/{}", kv_heads),
                   step ? "" : fmt::format("S{}", length), d, width == d ? "" : fmt::format(" M{}", width),
                   qkv::name(dtype), options.causal ? " causal" : "");
-  print_case(name, timing, flop / 1e9, "gflops",
-             {{"base_rss_mb", std::round(base)},
-              {"above_mb", std::round(peak_rss_mb() - base)},
-              {"ns_per_token_head_med", std::round(1e9 * timing.med_s / static_cast<double>(rows * heads))}},
-             json);
+  print_case({.name = name,
+              .shape = b.shape,
+              .dtype = dtype,
+              .work = flop / 1e9,
+              .more = {{"base_rss_mb", std::round(base)},
+                       {"above_mb", std::round(peak_rss_mb() - base)},
+                       {"ns_per_token_head_med",
+                        std::round(1e9 * timing.med_s / static_cast<double>(rows * heads))}}},
+             timing, json);
 }
 
 }  // namespace qkv::cli

@@ -12,6 +12,8 @@
 #include "apps/cli/output.h"
 #include "qkv/base/cpu.h"
 #include "qkv/base/parallel.h"
+#include "qkv/tensor/matmul.h"
+#include "qkv/tensor/roofline.h"
 
 namespace qkv::cli {
 namespace {
@@ -53,6 +55,7 @@ Timing timed(const std::function<void()>& f, int64_t reps, int64_t warm, double 
   };
   for (int64_t i = 0; i < warm; ++i) f();
   const CpuTime before = cpu_time();
+  const int64_t flops_before = flop_count();
   const auto start = Clock::now();
   std::vector<double> times;
   double sum = 0;
@@ -63,13 +66,15 @@ Timing timed(const std::function<void()>& f, int64_t reps, int64_t warm, double 
     sum += times.back();
     if (since(start) > budget && times.size() >= 3) break;
   }
+  const int64_t flops = flop_count() - flops_before;
   const CpuTime after = cpu_time();
   std::sort(times.begin(), times.end());
   const size_t n = times.size();
   return {.n = static_cast<int64_t>(n),
           .min_s = times.front(),
           .med_s = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2,
-          .steal_pct = 100 * (after.stolen - before.stolen) / std::max(1.0, after.total - before.total)};
+          .steal_pct = 100 * (after.stolen - before.stolen) / std::max(1.0, after.total - before.total),
+          .flops = static_cast<double>(flops) / static_cast<double>(n)};
 }
 
 double peak_rss_mb() {
@@ -78,29 +83,46 @@ double peak_rss_mb() {
   return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
-void print_case(const std::string& name, const Timing& t, double work, const std::string& unit,
-                const io::Json& more, bool json) {
-  nlohmann::ordered_json line = {{"case", name},
+void print_case(const BenchCase& c, const Timing& t, bool json) {
+  const double rss = peak_rss_mb();  // before the roofline takes memory of its own
+  const double compute = t.flops / peak_flops(c.dtype);
+  const double memory = c.bytes > 0 ? c.bytes / read_bandwidth(static_cast<int64_t>(c.bytes)) : 0;
+  const bool memory_binds = memory > compute;
+  const double of_peak = std::max(compute, memory) / t.med_s;
+
+  nlohmann::ordered_json line = {{"case", c.name},
                                  {"n", t.n},
-                                 {"min_ms", rounded(t.min_s * 1e3, 3)},
-                                 {"med_ms", rounded(t.med_s * 1e3, 3)},
-                                 {unit + "_best", rounded(work / t.min_s, 2)},
-                                 {unit + "_med", rounded(work / t.med_s, 2)}};
-  for (const auto& [key, value] : more.items()) line[key] = value;
+                                 {"min_ms", rounded(t.min_s * 1e3, 4)},
+                                 {"med_ms", rounded(t.med_s * 1e3, 4)},
+                                 {c.unit + "_best", rounded(c.work / t.min_s, 2)},
+                                 {c.unit + "_med", rounded(c.work / t.med_s, 2)}};
+  if (c.bytes > 0) {
+    line["gb_s_best"] = rounded(c.bytes / t.min_s / 1e9, 2);
+    line["gb_s_med"] = rounded(c.bytes / t.med_s / 1e9, 2);
+  }
+  line["of_peak"] = rounded(of_peak, 3);
+  line["bound"] = memory_binds ? "memory" : "products";
+  for (const auto& [key, value] : c.more.items()) line[key] = value;
+  line["shape"] = c.shape;
+  line["dtype"] = qkv::name(c.dtype);
   line["isa"] = qkv::name(isa());
   line["threads"] = threads();
-  line["peak_rss_mb"] = std::round(peak_rss_mb());
+  line["peak_rss_mb"] = std::round(rss);
   line["steal_pct"] = rounded(t.steal_pct, 1);
   if (json) {
     print("{}\n", line.dump());
   } else {
-    print("{:40} {:>10.2f} ms (best {:.2f})  {:>8.1f} {} (best {:.1f})", name, t.med_s * 1e3, t.min_s * 1e3,
-          work / t.med_s, readable(unit), work / t.min_s);
-    for (const auto& [key, value] : more.items())
+    print("{:40} {:>10.3f} ms (best {:.3f})  {:>8.1f} {} (best {:.1f})", c.name, t.med_s * 1e3, t.min_s * 1e3,
+          c.work / t.med_s, readable(c.unit), c.work / t.min_s);
+    if (memory_binds)
+      print("  {:>6.1f} GB/s, {:.0f} % of reading alone", c.bytes / t.med_s / 1e9, 100 * of_peak);
+    else
+      print("  {:.0f} % of the {:.0f} GFLOP/s peak", 100 * of_peak, peak_flops(c.dtype) / 1e9);
+    for (const auto& [key, value] : c.more.items())
       print("  {} {}", key,
             value.is_number_float() ? fmt::format("{:.2f}", value.get<double>()) : value.dump());
     print("  {} runs, {}, {} thread{}, {:.0f} MB\n", t.n, qkv::name(isa()), threads(),
-          threads() == 1 ? "" : "s", peak_rss_mb());
+          threads() == 1 ? "" : "s", rss);
   }
   flush_stdout();
 }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include "qkv/base/dtype.h"
 #include "qkv/io/json.h"
 
 namespace qkv::cli {
@@ -13,6 +14,7 @@ struct Timing {
   double min_s = 0, med_s = 0;
   double steal_pct =
       0;  // share of CPU time that the host took away meanwhile: a high value marks a disturbed run
+  double flops = 0;  // of the products that a call did (tensor/matmul.h): what a mask hides is not in it
 };
 
 /// At least `reps` timed calls after `warm` untimed ones, more while they sum to under half a second; stops
@@ -21,10 +23,22 @@ Timing timed(const std::function<void()>& f, int64_t reps = 5, int64_t warm = 2,
 
 double peak_rss_mb();
 
-/// {"case": ..., "n", "min_ms", "med_ms", <unit>_best, <unit>_med} and `more`, then isa, threads,
-/// peak_rss_mb, steal_pct, as one line of JSON; or the same to read: the median, the best and what they make
-/// of `work`, which is per call.
-void print_case(const std::string& name, const Timing& timing, double work, const std::string& unit,
-                const io::Json& more, bool json);
+struct BenchCase {
+  std::string name, shape;
+  DType dtype = DType::kF32;
+  std::string unit = "gflops";  // or tok_s
+  double work = 0;              // of a call: 10^9 operations as the peers' scripts count them, or tokens
+  double bytes = 0;             // that a call has to read and write at least; 0: products bind, not memory
+  io::Json more = io::Json::object();
+};
+
+/// One line of JSON: {"case", "n", "min_ms", "med_ms", <unit>_best, <unit>_med}, where bytes are given
+/// "gb_s_best", "gb_s_med", then of_peak, bound, `more`, shape, dtype, isa, threads, peak_rss_mb, steal_pct;
+/// or the same to read.
+///
+/// of_peak is the share of the roofline (tensor/roofline.h) that the median reaches: the time that the
+/// products take at peak_flops(), or the bytes at read_bandwidth() of as many, whichever is longer and so
+/// binds, over the median. The figures are measured here, the first time, so after whatever is timed.
+void print_case(const BenchCase& what, const Timing& timing, bool json);
 
 }  // namespace qkv::cli

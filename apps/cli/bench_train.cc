@@ -143,13 +143,17 @@ void bench_train(const std::string& name, DType dtype, bool json) {
   const double attention = 12.0 * static_cast<double>(c->layers * c->context * c->d_model) *
                            (c->kind == Kind::kTranslation ? 3 : 1);
   const double flops = (6.0 * static_cast<double>(weights) + attention) * static_cast<double>(tokens);
-  print_case(fmt::format("train {} {}", name, qkv::name(dtype)), timing, static_cast<double>(tokens), "tok_s",
-             {{"params", subject.parameters().numel()},
-              {"gflops_best", std::round(flops / timing.min_s / 1e8) / 10},
-              {"gflops_med", std::round(flops / timing.med_s / 1e8) / 10},
-              {"loss0", std::round(losses.front() * 1e3) / 1e3},
-              {"loss_last", std::round(losses.back() * 1e3) / 1e3}},
-             json);
+  print_case({.name = fmt::format("train {} {}", name, qkv::name(dtype)),
+              .shape = fmt::format("{}x{}", c->batch, c->context),
+              .dtype = dtype,
+              .unit = "tok_s",
+              .work = static_cast<double>(tokens),
+              .more = {{"params", subject.parameters().numel()},
+                       {"gflops_best", std::round(flops / timing.min_s / 1e8) / 10},
+                       {"gflops_med", std::round(flops / timing.med_s / 1e8) / 10},
+                       {"loss0", std::round(losses.front() * 1e3) / 1e3},
+                       {"loss_last", std::round(losses.back() * 1e3) / 1e3}}},
+             timing, json);
 }
 
 }  // namespace qkv::cli

@@ -35,9 +35,9 @@ std::string bar(double done, int width) {
   return out;
 }
 
-std::string rate_text(const StepReport& r) {
-  return fmt::format("loss {:.3f}  {:.0f} tok/s  {:.2f} TFLOP/s  {} left", r.loss, r.tokens_per_second,
-                     r.flops_per_second / 1e12, duration(r.seconds_left));
+std::string rate_text(const StepReport& r, double peak) {
+  return fmt::format("loss {:.3f}  {:.0f} tok/s  {}  {} left", r.loss, r.tokens_per_second,
+                     speed(r.flops_per_second, peak), duration(r.seconds_left));
 }
 
 }  // namespace
@@ -69,7 +69,12 @@ std::string duration(double seconds) {
                    : fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
-Progress::Progress() : terminal_(isatty(STDERR_FILENO) != 0) {}
+std::string speed(double flops_per_second, double peak) {
+  return fmt::format("{:.2f} TFLOP/s ({:.0f} % of peak)", flops_per_second / 1e12,
+                     100 * flops_per_second / peak);
+}
+
+Progress::Progress(double peak) : peak_(peak), terminal_(isatty(STDERR_FILENO) != 0) {}
 
 void Progress::clear_bar() {
   if (bar_shown_) note("\r\033[K");
@@ -82,10 +87,10 @@ void Progress::on_step(const StepReport& r) {
   last_shown_ = t;
   const std::string total = r.steps_total > 0 ? fmt::format("/{}", r.steps_total) : "";
   if (!terminal_) {
-    note("step {}{}  epoch {}  {}\n", r.state.step, total, r.state.epoch + 1, rate_text(r));
+    note("step {}{}  epoch {}  {}\n", r.state.step, total, r.state.epoch + 1, rate_text(r, peak_));
     return;
   }
-  const std::string text = fmt::format(" step {}{}  {}", r.state.step, total, rate_text(r));
+  const std::string text = fmt::format(" step {}{}  {}", r.state.step, total, rate_text(r, peak_));
   const int room = std::clamp(terminal_width() - static_cast<int>(text.size()) - 3, 0, 40);
   const double done =
       r.steps_total > 0 ? static_cast<double>(r.state.step) / static_cast<double>(r.steps_total) : 0;

@@ -7,17 +7,18 @@
 
 namespace qkv::cli {
 
-/// On a terminal: one line that is rewritten, with a bar, loss, tokens/s, TFLOP/s and time left. Elsewhere: a
-/// plain line now and then, so that a log file stays readable.
+/// On a terminal: one line that is rewritten, with a bar, loss, tokens/s, TFLOP/s, their share of `peak` and
+/// time left. Elsewhere: a plain line now and then, so that a log file stays readable.
 class Progress : public TrainObserver {
  public:
-  Progress();
+  explicit Progress(double peak);  // operations a second
   void on_step(const StepReport& report) override;
   void on_validation(const TrainingState& state, const Validation& validation, bool best) override;
   void on_message(const std::string& text) override;
 
  private:
   void clear_bar();
+  double peak_;
   bool terminal_;
   bool bar_shown_ = false;
   double last_shown_ = 0;
@@ -43,6 +44,9 @@ class WorkBar {
   bool terminal_, shown_ = false;
   double start_, last_shown_;
 };
+
+/// "0.21 TFLOP/s (45 % of peak)".
+std::string speed(double flops_per_second, double peak);
 
 /// "1:02:03", "4:05", or "?" for a negative number.
 std::string duration(double seconds);

@@ -17,6 +17,7 @@
 #include "qkv/base/quote.h"
 #include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
+#include "qkv/tensor/roofline.h"
 #include "qkv/train/rate_finder.h"
 
 namespace qkv::cli {
@@ -146,14 +147,15 @@ struct Command {
     resolve_paths();
     check_out();
 
-    Progress progress;
+    TrainOptions& options = task->loop.options;
+    const double peak = quiet ? 0 : peak_flops(options.dtype);
+    Progress progress(peak);
     TrainObserver silent;
     TrainObserver& observer = quiet ? silent : static_cast<TrainObserver&>(progress);
     const std::unique_ptr<Trainee> trainee = task->make(settings, resume ? out : "", observer);
     if (resume)
       for (const std::string& change : settings.changes())
         observer.on_message("changed for this resumption: " + change);
-    TrainOptions& options = task->loop.options;
     if (find_lr) return print_rates(find_rate(*trainee, options, {}));
     io::make_directories(out);
     const RunLock lock(out);
@@ -173,8 +175,9 @@ struct Command {
           ErrorCode::kCancelled,
           fmt::format("training stopped at step {} and saved; go on with: qkv train {} --out {} --resume",
                       result.state.step, task->name(), out));
-    observer.on_message(fmt::format("done in {}: {}/{} is the best on validation; {}",
-                                    duration(result.state.seconds), out, result.chosen, task->next(out)));
+    observer.on_message(fmt::format("done in {}, at {}: {}/{} is the best on validation; {}",
+                                    duration(result.state.seconds), speed(result.flops_per_second, peak), out,
+                                    result.chosen, task->next(out)));
   }
 };
 

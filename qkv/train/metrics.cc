@@ -69,6 +69,7 @@ void Metrics::summary(const std::string& path, const TrainResult& r) {
                    {"epochs", r.state.epoch},
                    {"target_tokens", r.state.target_tokens},
                    {"seconds", r.state.seconds},
+                   {"tflops", r.flops_per_second / 1e12},
                    {"best_step", r.state.best_step},
                    {"last", to_json(r.last)},
                    {"chosen", r.chosen},

@@ -35,10 +35,13 @@ class Speed {
  public:
   void add(double seconds, int64_t tokens, int64_t flops) {
     window_.push_back({seconds, static_cast<double>(tokens), static_cast<double>(flops)});
+    seconds_ += seconds;
+    flops_ += static_cast<double>(flops);
     if (window_.size() > 50) window_.pop_front();
   }
   double tokens() const { return sum(1) / std::max(1e-9, sum(0)); }
   double flops() const { return sum(2) / std::max(1e-9, sum(0)); }
+  double flops_of_all_steps() const { return flops_ / std::max(1e-9, seconds_); }
   double seconds_per_step() const {
     return sum(0) / static_cast<double>(std::max<size_t>(1, window_.size()));
   }
@@ -50,6 +53,7 @@ class Speed {
     return total;
   }
   std::deque<std::array<double, 3>> window_;
+  double seconds_ = 0, flops_ = 0;
 };
 
 class Loop {
@@ -330,6 +334,7 @@ class Loop {
                        .last = last_,
                        .chosen = state_.best_step == state_.step || state_.best_step == 0 ? "last" : "best"};
     result.state.seconds = seconds();
+    result.flops_per_second = speed_.flops_of_all_steps();
     double best = state_.best_step > 0 ? state_.best : merit(last_);
     result.chosen_loss = state_.best_step > 0 ? state_.best_loss : last_.loss;
     // The parameters hold another set of weights now: it is saved, and chosen where it is the best so far.

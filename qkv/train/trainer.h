@@ -111,6 +111,7 @@ struct TrainResult {
   std::string chosen;     // "best", "average", "ema" or "last": the best on validation, in run_dir/<chosen>
   std::string chosen_by;  // "score" or "loss"
   double chosen_value = 0, chosen_loss = 0;  // of those weights
+  double flops_per_second = 0;               // of all steps of this call, validation left out
 };
 
 /// Trains until a limit, writing to run_dir: checkpoints/, best/, last/, average/, ema/,
