@@ -61,6 +61,14 @@ echo 'I know.' | "$qkv" translate --model "$dir/run" --html "$dir/page.html" > /
 grep -q 'Content-Security-Policy' "$dir/page.html" || fail "page"
 "$qkv" info "$dir/run" --json | grep -q '"model_type":"marian"' || fail "info"
 
+# A timeline beside the same translations.
+echo 'I know.' | "$qkv" translate --model "$dir/run" --trace "$dir/trace.json" > "$dir/traced" 2> "$dir/told"
+echo 'I know.' | "$qkv" translate --model "$dir/run" | cmp - "$dir/traced" || fail "a trace changes a translation"
+grep -q '^trace: [1-9][0-9]* spans in ' "$dir/told" || fail "trace: $(cat "$dir/told")"
+grep -q '"name":"decode_step"' "$dir/trace.json" && grep -q '"name":"attention".*"gflop_s"' "$dir/trace.json" || fail "trace"
+"$qkv" bench gemm --shape 64x64x64 --trace "$dir/trace.json" 2> /dev/null | grep -q 'GFLOP/s peak' || fail "bench with a trace"
+[ "$(grep -c '"name":"matmul","cat":"kernel"' "$dir/trace.json")" = 52 ] || fail "50 products and 2 to warm up are not in the trace"
+
 # A score of its translations, with its signature.
 "$qkv" translate --model "$dir/run" -i "$dir/src" -o "$dir/hyp"
 "$qkv" score bleu --ref "$dir/ref" --json < "$dir/hyp" | grep -q '"signature"' || fail "score"

@@ -10,6 +10,7 @@
 #include "apps/cli/bench_infer.h"
 #include "apps/cli/bench_timing.h"
 #include "apps/cli/bench_train.h"
+#include "apps/cli/traced.h"
 #include "qkv/attention/variant.h"
 #include "qkv/tasks/translator.h"
 #include "qkv/text/line_reader.h"
@@ -18,7 +19,7 @@ namespace qkv::cli {
 namespace {
 
 struct Flags {
-  std::string name, dtype = "auto", shape, model, input;
+  std::string name, dtype = "auto", shape, model, input, trace;
   int64_t beam = 5, batch = 64, reps = 3, texts = 1;
   bool json = false;
   BenchAttention attention;
@@ -63,6 +64,7 @@ void add_bench_command(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   const auto common = [&](CLI::App* sub) {
     sub->add_option("--dtype", flags->dtype, "bf16, f32 or auto")->capture_default_str();
+    add_trace_option(*sub, flags->trace);
     sub->add_flag("--json", flags->json, "one JSON object a line");
   };
   CLI::App* train = bench->add_subcommand("train", "training steps (forward, backward, AdamW) on random ids");
@@ -70,9 +72,11 @@ void add_bench_command(CLI::App& app) {
   common(train);
   train->footer("Example:\n  qkv bench train --case gpt-6x384-8k --dtype bf16 --threads 2 --json");
   train->callback([flags] {
-    for (const std::string& name :
-         flags->name.empty() ? bench_train_cases() : std::vector<std::string>{flags->name})
-      bench_train(name, flags->compute(), flags->json);
+    traced(flags->trace, [&] {
+      for (const std::string& name :
+           flags->name.empty() ? bench_train_cases() : std::vector<std::string>{flags->name})
+        bench_train(name, flags->compute(), flags->json);
+    });
   });
 
   CLI::App* infer = bench->add_subcommand("infer", "a model's forward pass on random ids");
@@ -82,15 +86,18 @@ void add_bench_command(CLI::App& app) {
   common(infer);
   infer->footer("Example:\n  qkv bench infer --case bert-base-s128 --batch 32 --dtype bf16 --json");
   infer->callback([flags] {
-    bench_infer(flags->name.empty() ? "bert-base-s128" : flags->name, flags->texts, flags->compute(),
-                flags->json);
+    traced(flags->trace, [&] {
+      bench_infer(flags->name.empty() ? "bert-base-s128" : flags->name, flags->texts, flags->compute(),
+                  flags->json);
+    });
   });
 
   CLI::App* gemm = bench->add_subcommand("gemm", "matrix products with a packed right side");
   gemm->add_option("--shape", flags->shape, "MxKxN; without it, thirty of them");
   common(gemm);
   gemm->footer("Examples:\n  qkv bench gemm --json\n  qkv bench gemm --shape 512x768x3072 --dtype bf16");
-  gemm->callback([flags] { bench_gemm(flags->shape, flags->compute(), flags->json); });
+  gemm->callback(
+      [flags] { traced(flags->trace, [&] { bench_gemm(flags->shape, flags->compute(), flags->json); }); });
 
   CLI::App* attention = bench->add_subcommand("attention", "the attention op alone, on random numbers");
   BenchAttention& a = flags->attention;
@@ -135,7 +142,7 @@ void add_bench_command(CLI::App& app) {
       "Example:\n  qkv bench attention --shape 1x12x4096x64 --dtype bf16 --causal --backward --json");
   attention->callback([flags] {
     const auto run = flags->attention.mixer.empty() ? bench_attention : bench_mixer;
-    run(flags->attention, flags->compute(), flags->json);
+    traced(flags->trace, [&] { run(flags->attention, flags->compute(), flags->json); });
   });
 
   CLI::App* translate = bench->add_subcommand("translate", "translation of a file, model loaded once");
@@ -152,7 +159,7 @@ void add_bench_command(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 20));
   common(translate);
   translate->footer("Example:\n  qkv bench translate --model models/en-de --input lines.en --beam 5 --json");
-  translate->callback([flags] { bench_translate(*flags); });
+  translate->callback([flags] { traced(flags->trace, [&] { bench_translate(*flags); }); });
 }
 
 }  // namespace qkv::cli

@@ -12,6 +12,7 @@
 #include "apps/cli/output.h"
 #include "qkv/base/cpu.h"
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/tensor/matmul.h"
 #include "qkv/tensor/roofline.h"
 
@@ -53,13 +54,17 @@ Timing timed(const std::function<void()>& f, int64_t reps, int64_t warm, double 
   const auto since = [](Clock::time_point t) {
     return std::chrono::duration<double>(Clock::now() - t).count();
   };
-  for (int64_t i = 0; i < warm; ++i) f();
+  for (int64_t i = 0; i < warm; ++i) {
+    const trace::Span span("warm_up");
+    f();
+  }
   const CpuTime before = cpu_time();
   const int64_t flops_before = flop_count();
   const auto start = Clock::now();
   std::vector<double> times;
   double sum = 0;
   while (static_cast<int64_t>(times.size()) < reps || (times.size() < 50 && sum < 0.5)) {
+    const trace::Span span("call");
     const auto t = Clock::now();
     f();
     times.push_back(since(t));

@@ -6,11 +6,13 @@
 #include <memory>
 #include <set>
 
+#include "apps/cli/command_line.h"
 #include "apps/cli/data_path.h"
 #include "apps/cli/output.h"
 #include "apps/cli/progress.h"
 #include "apps/cli/run_lock.h"
 #include "apps/cli/sweep.h"
+#include "apps/cli/traced.h"
 #include "apps/cli/train_task.h"
 #include "qkv/base/cpu.h"
 #include "qkv/base/parallel.h"
@@ -94,7 +96,7 @@ struct Command {
   MakeTask make;
   std::unique_ptr<TrainTask> task;
   Settings settings{task->name()};
-  std::string config, out, sweep, command_line;
+  std::string config, out, trace, sweep, command_line;
   bool resume = false, quiet = false, find_lr = false;
 
   // A path given as a flag means what it says; one of a settings file lies under the data folder. Absolute
@@ -251,12 +253,6 @@ void run_sweep(const Command& all) {
   if (failures == points.size()) throw Error(failure, "train: every run of the sweep failed");
 }
 
-std::string own_command_line() {
-  std::string bytes = io::read_file("/proc/self/cmdline", 1 << 20);
-  std::replace(bytes.begin(), bytes.end(), '\0', ' ');
-  return bytes;
-}
-
 void add_task(CLI::App& train, MakeTask make) {
   auto command = std::make_shared<Command>(make);
   CLI::App* app = train.add_subcommand(command->task->name(), command->task->about());
@@ -271,6 +267,7 @@ void add_task(CLI::App& train, MakeTask make) {
   app->add_option("--sweep", command->sweep,
                   "TOML file of lists, lr = [0.001, 0.003] say: a run for each combination, in folders "
                   "under --out; then a table, best first. Called again, it goes on");
+  add_trace_option(*app, command->trace);
   command->settings.bind(*app);
   app->footer(fmt::format(
       "Example:\n{}"
@@ -279,10 +276,7 @@ void add_task(CLI::App& train, MakeTask make) {
       command->task->examples()));
   app->callback([command] {
     command->command_line = own_command_line();
-    if (command->sweep.empty())
-      command->run();
-    else
-      run_sweep(*command);
+    traced(command->trace, [&] { command->sweep.empty() ? command->run() : run_sweep(*command); });
   });
 }
 

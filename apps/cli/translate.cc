@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "apps/cli/output.h"
+#include "apps/cli/traced.h"
 #include "apps/cli/translate_output.h"
 #include "qkv/io/file.h"
 #include "qkv/tasks/translator.h"
@@ -27,7 +28,7 @@ struct Flags {
   std::vector<std::string> sentences;  // given in the call, instead of an input
   TranslateOptions translate;
   OutputOptions show;
-  std::string html;
+  std::string html, trace;
   bool draw = false, model_given = false;
 };
 
@@ -87,6 +88,9 @@ void run(Flags f) {
   options.search.beam_size = std::max(options.search.beam_size, options.search.n_best);
   check_different_files(f.html, "--html", f.output, "-o");
   check_different_files(f.html, "--html", f.input, "-i");
+  check_different_files(f.trace, "--trace", f.output, "-o");
+  check_different_files(f.trace, "--trace", f.input, "-i");
+  check_different_files(f.trace, "--trace", f.html, "--html");
   QKV_CHECK(f.model_given || io::exists(f.model), kIo,
             "{}: no such directory; run from qkv's folder, or give --model DIR", f.model);
   const Translator translator(TranslationModel::load(f.model), options);
@@ -186,6 +190,7 @@ void add_translate_command(CLI::App& app) {
                   "write a page that shows what every layer and head looked at in the first 100 sentences: "
                   "the source by the "
                   "translation, the source by itself, the translation by itself");
+  add_trace_option(*cmd, f->trace);
   cmd->add_flag("--json", f->show.json, "one JSON object a line");
   cmd->footer(
       "Examples:\n"
@@ -195,7 +200,7 @@ void add_translate_command(CLI::App& app) {
       "One sentence a line: the shipped model has seen single sentences only.");
   cmd->callback([f, model] {
     f->model_given = model->count() > 0;
-    run(*f);
+    traced(f->trace, [&] { run(*f); });
   });
 }
 

@@ -5,6 +5,7 @@
 #include "qkv/attention/paths/shared_sums.h"
 #include "qkv/base/checked.h"
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/tensor/rows.h"
 
 namespace qkv {
@@ -53,6 +54,12 @@ const A* head_numbers(const ParameterPtr& parameter, const HeadSizes& heads, DTy
   QKV_CHECK(x.dtype() == accumulator_dtype(dtype), kDtype, "attention: {} is {}, which {} queries cannot use",
             parameter->name(), name(x.dtype()), name(dtype));
   return x.data<A>();
+}
+
+// For a trace.
+std::string sizes_text(const Segments& queries, int64_t n_keys, const HeadSizes& heads, DType dtype) {
+  return fmt::format("{} sequences, {} queries, {} keys, {} heads of {}, {}", queries.size(),
+                     queries.n_tokens(), n_keys, heads.n_heads, heads.d_k, name(dtype));
 }
 
 void check_matrix(const char* what, const Tensor& x, int64_t rows, const char* rows_of, int64_t heads,
@@ -334,6 +341,10 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
   check_matrix("v", v.value(), keys.n_tokens(), "keys", heads.kv_heads(), heads.value_width(), q.dtype());
   QKV_CHECK(queries.size() == keys.size(), kShape, "attention: {} query sequences, but {} key sequences",
             queries.size(), keys.size());
+  const trace::Span span("attention", trace::Kind::kOp);
+  span.note([&] { return sizes_text(queries, keys.n_tokens(), heads, q.dtype()); });
+  trace::count_bytes(q.value().n_bytes() + k.value().n_bytes() + v.value().n_bytes() +
+                     q.size(0) * heads.n_heads * heads.value_width() * size_of(q.dtype()));
 
   const Score& score = score_of(options);
   auto call = std::make_shared<Call>(Call{.q = score.prepare_queries(q, heads),
@@ -401,6 +412,18 @@ Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<cons
     QKV_CHECK(span.kv_len >= 0 && (span.kv_len == 0 || (span.k && span.v) || (span.k_pages && span.v_pages)),
               kValue, "attention: a key span of length {}{}", span.kv_len,
               span.kv_len > 0 ? " without memory" : "");
+  const trace::Span traced("attention", trace::Kind::kOp);
+  int64_t n_keys = 0, bytes_of_keys = 0;
+  for (const KeyValueSpan& each : keys) {
+    const int64_t element = each.stored == Stored::kPlain  ? size_of(dtype)
+                            : each.stored == Stored::kBF16 ? 2
+                                                           : 1;
+    n_keys += each.kv_len;
+    bytes_of_keys += each.kv_len * heads.kv_heads() * (heads.d_k + heads.value_width()) * element;
+  }
+  traced.note([&] { return sizes_text(queries, n_keys, heads, dtype); });
+  trace::count_bytes(q.n_bytes() + bytes_of_keys +
+                     q.size(0) * heads.n_heads * heads.value_width() * size_of(dtype));
   const NoGrad off;
   const Score& score = score_of(options);
   const Tensor prepared = with_adjacent_columns(score.prepare_queries(Var(q), heads).value());

@@ -5,6 +5,7 @@
 #include "qkv/attention/heads/head_controls.h"
 #include "qkv/attention/masks.h"
 #include "qkv/attention/scores.h"
+#include "qkv/base/trace.h"
 
 namespace qkv {
 namespace {
@@ -57,6 +58,8 @@ Var MultiHeadAttention::keys_of(const Var& memory, const Segments& keys) const {
 Var MultiHeadAttention::operator()(Pass& pass, const Var& x, const Segments& queries, const Var& memory,
                                    const Segments& keys, const std::vector<RulePtr>& rules,
                                    Probe* probe) const {
+  const trace::Span span("multi_head_attention");
+  span.note([&] { return fmt::format("{} {}", config_.site, config_.layer); });
   Meeting m = meet(x, queries, keys.max_length(), rules, probe);
   const RandomKey key = pass.next_key();
   if (const double p = pass.rate(config_.dropout); p > 0)
@@ -70,6 +73,8 @@ void MultiHeadAttention::remember(const Var& memory, const Segments& keys, KvCac
 
 Var MultiHeadAttention::attend(const Var& x, const Segments& queries, const KvCache& cache,
                                const std::vector<RulePtr>& rules, Probe* probe) const {
+  const trace::Span span("multi_head_attention");
+  span.note([&] { return fmt::format("{} {}", config_.site, config_.layer); });
   int64_t max_kv_len = 0;
   for (int64_t s = 0; s < cache.size(); ++s) max_kv_len = std::max(max_kv_len, cache.length(s));
   const Meeting m = meet(x, queries, max_kv_len, rules, probe);

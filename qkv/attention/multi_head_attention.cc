@@ -9,6 +9,7 @@
 #include "qkv/autograd/ops/elementwise.h"
 #include "qkv/autograd/ops/linear.h"
 #include "qkv/base/error.h"
+#include "qkv/base/trace.h"
 
 namespace qkv {
 namespace {
@@ -26,6 +27,7 @@ struct Sizes {
 
 // [len, batch, width], [batch, len, width] or [len, width] as rows: sequences back to back.
 Var to_rows(const Var& x, bool batch_first) {
+  const trace::Span span("to_rows", trace::Kind::kOp);
   const Tensor& value = x.value();
   const bool swap = value.rank() == 3 && !batch_first;
   const Tensor sequences = (swap ? value.transpose(0, 1) : value).contiguous();
@@ -38,6 +40,7 @@ Var to_rows(const Var& x, bool batch_first) {
 }
 
 Var from_rows(const Var& rows, const Sizes& n, bool batch_first) {
+  const trace::Span span("from_rows", trace::Kind::kOp);
   const Shape sequences = n.batched ? Shape{n.batch, n.q_len, n.width} : Shape{n.q_len, n.width};
   const bool swap = n.batched && !batch_first;
   const Tensor value = rows.value().contiguous().reshape(sequences);
@@ -51,6 +54,7 @@ Var from_rows(const Var& rows, const Sizes& n, bool batch_first) {
 
 // Each sequence's rows of x, then the rows of `last`, the same for all.
 Var with_last_rows(const Var& x, int64_t batch, const Var& last) {
+  const trace::Span span("with_last_rows", trace::Kind::kOp);
   const int64_t more = last.size(0), length = x.size(0) / std::max<int64_t>(1, batch), each = length + more;
   const Tensor out = Tensor::empty({batch * each, x.size(1)}, x.dtype());
   for (int64_t b = 0; b < batch; ++b) {
@@ -120,6 +124,7 @@ RulePtr mask_of(const Tensor& hidden, const Shape& shape, int64_t extra, const c
 
 RulePtr bias_of(const Var& bias, const Shape& shape, const Sizes& n) {
   const Shape to = widened(shape, n.extra);
+  const trace::Span span("bias", trace::Kind::kOp);
   const Tensor wide = Tensor::zeros(as_rows(to), bias.dtype());
   wide.columns(0, n.kv_len).copy_from(bias.value().contiguous().reshape(as_rows(shape)));
   const Var b = Var::result(wide.reshape(to), bias.requires_grad(), {bias}, [=](const Tensor& dy) {

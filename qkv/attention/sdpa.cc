@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "qkv/base/error.h"
+#include "qkv/base/trace.h"
 
 namespace qkv {
 namespace {
@@ -25,6 +26,7 @@ Tensor with_four_axes(const Tensor& x, const char* what) {
   return x.rank() == 4 ? x : x.contiguous().reshape(Shape{std::span<const int64_t>(sizes)});
 }
 Var with_four_axes(const Var& x) {
+  const trace::Span span("with_four_axes", trace::Kind::kOp);
   const Shape before = x.value().shape();
   return Var::result(with_four_axes(x.value(), "attn_bias"), x.requires_grad(), {x},
                      [=](const Tensor& dy) { x.add_grad(dy.contiguous().reshape(before)); });
@@ -39,6 +41,7 @@ void check_broadcasts(const Tensor& x, const Shape& to, const char* what) {
 }  // namespace
 
 Var split_heads(const Var& rows, int64_t batch, int64_t n_heads) {
+  const trace::Span span("split_heads", trace::Kind::kOp);
   QKV_CHECK(rows.defined() && rows.value().rank() == 2 && batch >= 0 && n_heads > 0 &&
                 rows.size(1) % n_heads == 0 && (batch > 0 ? rows.size(0) % batch == 0 : rows.size(0) == 0),
             kShape, "split_heads: {} is not [batch ({}) * length, n_heads ({}) * width]",
@@ -48,6 +51,7 @@ Var split_heads(const Var& rows, int64_t batch, int64_t n_heads) {
 }
 
 Var merge_heads(const Var& heads) {
+  const trace::Span span("merge_heads", trace::Kind::kOp);
   QKV_CHECK(heads.defined() && heads.value().rank() == 4, kShape,
             "merge_heads: needs [batch, n_heads, length, width], got {}",
             heads.defined() ? heads.value().shape().str() : "nothing");

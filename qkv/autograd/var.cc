@@ -4,6 +4,7 @@
 #include <map>
 
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv {
@@ -12,6 +13,23 @@ namespace {
 thread_local bool recording = true;
 // Of the process: a tape may join what several threads recorded.
 std::atomic<int64_t> next_order = 1;
+
+// For a trace: what an operation moves that counts nothing itself. Forward, its inputs and its result;
+// backward, the result's gradient, and of each input its value and its gradient. A view moves nothing.
+int64_t bytes_moved(const Tensor& value, const std::vector<Var>& inputs) {
+  int64_t bytes = value.n_bytes();
+  for (const Var& input : inputs) {
+    if (value.shares_memory(input.value())) return 0;
+    bytes += input.value().n_bytes();
+  }
+  return bytes;
+}
+int64_t bytes_moved_back(const Tensor& grad, const std::vector<Var>& inputs) {
+  int64_t bytes = 0;
+  for (const Var& input : inputs)
+    if (input.grad().defined() && !input.grad().shares_memory(grad)) bytes += 2 * input.value().n_bytes();
+  return bytes > 0 || inputs.empty() ? grad.n_bytes() + bytes : 0;
+}
 
 }  // namespace
 
@@ -61,10 +79,13 @@ void Var::add_grad(const Tensor& g) const {
 }
 
 Var Var::result(Tensor value, bool differentiable, std::vector<Var> inputs, Backward backward) {
+  const char* const op = trace::innermost_op();
+  if (op != nullptr) trace::count_bytes_by_default(bytes_moved(value, inputs));
   Var out(std::move(value), false);
   if (recording && differentiable) {
     out.node_->requires_grad = true;
     out.node_->order = next_order++;
+    if (op != nullptr) out.node_->op = op;
     out.node_->inputs = std::move(inputs);
     out.node_->backward = std::move(backward);
   }
@@ -74,6 +95,7 @@ Var Var::result(Tensor value, bool differentiable, std::vector<Var> inputs, Back
 void backward(const Var& root, Tensor seed) {
   QKV_CHECK(root.requires_grad(), kValue, "backward: nothing here requires a gradient");
   if (!seed.defined()) seed = Tensor::full(root.value().shape(), root.dtype(), 1);
+  const trace::Span span("backward");
   root.add_grad(seed);
   // Reachable operations, newest first. An operation is newer than its inputs, so by the time one is taken
   // all of its gradient has arrived.
@@ -84,7 +106,11 @@ void backward(const Var& root, Tensor seed) {
     pending.erase(pending.begin());
     Var::Node& node = *var.node_;
     if (!node.backward) continue;
-    if (node.grad.defined()) node.backward(node.grad);
+    if (node.grad.defined()) {
+      const trace::Span span_of_op(node.op, trace::Kind::kBackward);
+      node.backward(node.grad);
+      if (trace::on()) trace::count_bytes_by_default(bytes_moved_back(node.grad, node.inputs));
+    }
     node.backward = nullptr;  // frees what the operation had saved
     node.grad = {};
     for (const Var& input : node.inputs)

@@ -34,14 +34,16 @@ class Var {
   using Backward = std::function<void(const Tensor& grad)>;
   /// An operation's result. `backward` receives the result's gradient and calls add_grad on the inputs (which
   /// it captures); it is kept only while gradients are on and `differentiable` (some input requires a
-  /// gradient or some parameter is trainable).
+  /// gradient or some parameter is trainable). Both ways an operation is in a trace under the name of the
+  /// span (base/trace.h) that it opens first: const trace::Span span("add", trace::Kind::kOp).
   static Var result(Tensor value, bool differentiable, std::vector<Var> inputs, Backward backward);
 
  private:
   struct Node {
     Tensor value, grad;
     bool requires_grad = false;
-    int64_t order = 0;  // newer operations have larger numbers
+    int64_t order = 0;             // newer operations have larger numbers
+    const char* op = "operation";  // its name in a trace
     std::vector<Var> inputs;
     Backward backward;
     ~Node();

@@ -10,6 +10,8 @@
 #include <exception>
 #include <mutex>
 
+#include "qkv/base/trace.h"
+
 #ifdef __SANITIZE_THREAD__
 #include <sanitizer/tsan_interface.h>
 #endif
@@ -39,9 +41,11 @@ inline void team_acquires() {}
 /// A call of its own, so that only the hand-over of a team's work is in the function that OpenMP makes of a
 /// region: reports of that are false (parallel.cc).
 template <class Share>
-[[gnu::noinline]] void run_share(Share& share, std::exception_ptr& error, std::mutex& mutex) noexcept {
+[[gnu::noinline]] void run_share(Share& share, const char* traced, std::exception_ptr& error,
+                                 std::mutex& mutex) noexcept {
   team_acquires();
   try {
+    const trace::Span span(traced, trace::Kind::kShare);
     share(int64_t{omp_get_thread_num()}, int64_t{omp_get_num_threads()});
   } catch (...) {
     const std::lock_guard lock(mutex);
@@ -55,9 +59,10 @@ template <class Share>
 void in_team(int64_t size, Share&& share) {
   std::exception_ptr error;
   std::mutex mutex;
+  const char* const traced = trace::innermost();
   team_releases();
 #pragma omp parallel num_threads(static_cast <int>(size))
-  run_share(share, error, mutex);
+  run_share(share, traced, error, mutex);
   team_acquires();
   if (error) std::rethrow_exception(error);
 }

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::decode {
@@ -14,6 +15,7 @@ constexpr float kNever = -std::numeric_limits<float>::infinity();
 
 void NextTokens::score(const SearchPlan& plan, int64_t position, std::span<const int32_t> sentences,
                        const Tensor& logits) {
+  const trace::Span span("next_tokens");
   const auto rows = static_cast<int64_t>(sentences.size());
   QKV_CHECK(logits.defined() && logits.rank() == 2 && logits.size(0) == rows && logits.is_contiguous(),
             kShape, "{}: the model gave logits {}, needs contiguous [{}, vocab_size]", plan.operation(),

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "qkv/autograd/ops/embedding.h"
+#include "qkv/base/trace.h"
 #include "qkv/models/config_check.h"
 #include "qkv/nn/positions.h"
 
@@ -44,6 +45,7 @@ Gpt2Block::Gpt2Block(ParameterSet& set, const std::string& name, const Gpt2Confi
 // "Layer normalization was moved to the input of each sub-block."
 Var Gpt2Block::operator()(Pass& pass, const Var& x, const Segments& text, SegmentMemory* memory,
                           Probe* probe) const {
+  const trace::Span span("block");
   const Var y = norm1_(x);
   Var attended;
   if (memory) {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "qkv/autograd/ops/embedding.h"
+#include "qkv/base/trace.h"
 #include "qkv/nn/positions.h"
 
 namespace qkv {
@@ -45,6 +46,7 @@ EncoderLayer::EncoderLayer(ParameterSet& set, const std::string& name, const Tra
 
 // 3.1  "The first is a multi-head self-attention mechanism, and the second is a ... feed-forward network."
 Var EncoderLayer::operator()(Pass& pass, const Var& x, const Segments& source, Probe* probe) const {
+  const trace::Span span("encoder_layer");
   const Var h = self_attention_residual_(
       pass, x, source, [&](const Var& y) { return self_attention_(pass, y, source, y, source, {}, probe); });
   return feed_forward_residual_(pass, h, source, [&](const Var& y) { return feed_forward_(pass, y); });
@@ -63,6 +65,7 @@ DecoderLayer::DecoderLayer(ParameterSet& set, const std::string& name, const Tra
 // encoder stack"; 3.2.3  its self-attention is masked "to prevent leftward information flow".
 Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, const Var& memory,
                              const Segments& source, Probe* probe) const {
+  const trace::Span span("decoder_layer");
   const Var h = self_attention_residual_(
       pass, x, target, [&](const Var& y) { return self_attention_(pass, y, target, y, target, {}, probe); });
   const Var g = cross_attention_residual_(pass, h, target, [&](const Var& y) {
@@ -74,6 +77,7 @@ Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, c
 // The same three sub-layers, with keys and values remembered instead of computed again.
 Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, const Segments& by_sentence,
                              DecoderLayerState& state, Probe* probe) const {
+  const trace::Span span("decoder_layer");
   const Var h = self_attention_residual_(pass, x, target, [&](const Var& y) {
     self_attention_.remember(y, target, state.target);
     return self_attention_.attend(y, target, state.target, {}, probe);
@@ -146,6 +150,7 @@ Var Transformer::embed(Pass& pass, const std::vector<int32_t>& ids, const Segmen
 
 Var Transformer::encode(Pass& pass, const std::vector<int32_t>& ids, const Segments& source,
                         Probe* probe) const {
+  const trace::Span span("encode");
   Var x = embed(pass, ids, source, source_embedding_, source_positions_);
   for (const EncoderLayer& layer : encoder_) x = layer(pass, x, source, probe);
   return encoder_norm_ ? (*encoder_norm_)(x) : x;
@@ -153,6 +158,7 @@ Var Transformer::encode(Pass& pass, const std::vector<int32_t>& ids, const Segme
 
 Var Transformer::decode(Pass& pass, const std::vector<int32_t>& ids, const Segments& target,
                         const Var& memory, const Segments& source, Probe* probe) const {
+  const trace::Span span("decode");
   Var x = embed(pass, ids, target, target_embedding_, target_positions_);
   for (const DecoderLayer& layer : decoder_) x = layer(pass, x, target, memory, source, probe);
   return decoder_norm_ ? (*decoder_norm_)(x) : x;
@@ -201,6 +207,7 @@ Var Transformer::step(Pass& pass, const std::vector<int32_t>& ids, DecoderState&
 }
 
 Tensor Transformer::logits(const Var& hidden) const {
+  const trace::Span span("logits");
   const Tensor out =
       Tensor::empty({hidden.size(0), config_.target_vocab()}, accumulator_dtype(hidden.dtype()));
   matmul(hidden.value(), output_weight_->packed_transposed(hidden.dtype()), out,

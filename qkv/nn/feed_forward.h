@@ -1,6 +1,7 @@
 #pragma once
 
 #include "qkv/autograd/ops/elementwise.h"
+#include "qkv/base/trace.h"
 #include "qkv/nn/linear.h"
 #include "qkv/nn/pass.h"
 
@@ -20,6 +21,7 @@ class FeedForward {
 
   /// x [n, d_model] -> same shape
   Var operator()(Pass& pass, const Var& x) const {
+    const trace::Span span("feed_forward");
     const double p = pass.rate(activation_dropout_);
     const Var h = in_(x, activation_);
     return out_(p > 0 ? dropout(h, p, pass.next_key()) : h);

@@ -1,5 +1,7 @@
 #include "qkv/tasks/transformer_step_model.h"
 
+#include "qkv/base/trace.h"
+
 namespace qkv {
 namespace {
 
@@ -26,6 +28,7 @@ TransformerStepModel::TransformerStepModel(const Transformer& model,
 
 void TransformerStepModel::step(std::span<const int32_t> ids, std::span<const int32_t> parents,
                                 Tensor& logits) {
+  const trace::Span span("decode_step");
   NoGrad off;
   model_.select(state_, {parents.begin(), parents.end()});
   std::vector<int32_t> sentences;

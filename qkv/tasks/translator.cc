@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "qkv/base/trace.h"
 #include "qkv/decode/beam.h"
 #include "qkv/tasks/transformer_step_model.h"
 #include "qkv/text/line_reader.h"
@@ -111,6 +112,8 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
   std::vector<decode::NBest> found(items.size());
   for (size_t begin = 0; begin < order.size(); begin += static_cast<size_t>(options_.batch_sentences)) {
     const size_t end = std::min(order.size(), begin + static_cast<size_t>(options_.batch_sentences));
+    const trace::Span span("batch");
+    span.note([&] { return fmt::format("{} sentences", end - begin); });
     std::vector<std::vector<int32_t>> sources;
     decode::SearchOptions search = options_.search;
     for (size_t k = begin; k < end; ++k) {

@@ -4,6 +4,7 @@
 
 #include "qkv/base/checked.h"
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv {
@@ -78,12 +79,21 @@ void matmul_int8(const Tensor& a, const PackedMatrix& b, const Tensor& out, cons
   out.dtype() == DType::kF32 ? multiply(float{}) : multiply(bfloat16{});
 }
 
+// As [m, k] [k, n] is written for short.
+std::string product_text(int64_t m, int64_t k, int64_t n, std::string_view numbers) {
+  return fmt::format("{}x{}x{} {}", m, k, n, numbers);
+}
+
 }  // namespace
 
 int64_t flop_count() { return flops.load(std::memory_order_relaxed); }
-void count_flops(int64_t n) { flops.fetch_add(n, std::memory_order_relaxed); }
+void count_flops(int64_t n) {
+  flops.fetch_add(n, std::memory_order_relaxed);
+  trace::count_flops(n);
+}
 
 PackedMatrix pack_matrix(const Tensor& b, DType compute) {
+  const trace::Span span("pack", trace::Kind::kKernel);
   QKV_CHECK(b.defined() && b.rank() == 2, kShape, "pack_matrix: needs a matrix");
   QKV_CHECK(b.dtype() == compute || b.dtype() == accumulator_dtype(compute), kDtype,
             "pack_matrix: cannot pack {} for {}", name(b.dtype()), name(compute));
@@ -91,6 +101,8 @@ PackedMatrix pack_matrix(const Tensor& b, DType compute) {
   kernels::visit_dtype(compute, [&]<class T>(T) {
     const auto& gemm = kernels::table().of<T>().gemm;
     packed.data = Buffer::allocate(gemm.packed_bytes(packed.k, packed.n));
+    span.note([&] { return fmt::format("{}x{} {}", packed.k, packed.n, name(compute)); });
+    trace::count_bytes(b.n_bytes() + packed.data->bytes());
     const bool is_t = b.dtype() == compute;
     const void* src =
         is_t ? static_cast<const void*>(b.data<T>()) : static_cast<const void*>(b.data<accumulator_t<T>>());
@@ -153,6 +165,10 @@ void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const Mat
   QKV_CHECK(!pre.defined() || (pre.shape() == out.shape() && pre.stride(0) == out.stride(0)), kShape,
             "matmul: pre_activation is {} in rows {} apart, needs to lie like out: {}, {} apart",
             pre.shape().str(), pre.rank() > 0 ? pre.stride(0) : 0, out.shape().str(), out.stride(0));
+  const trace::Span span("matmul", trace::Kind::kKernel);
+  span.note([&] { return product_text(m, k, n, b.scales.defined() ? "int8" : name(b.dtype)); });
+  trace::count_bytes(a.n_bytes() + b.data->bytes() + out.n_bytes() * (options.accumulate ? 2 : 1) +
+                     (pre.defined() ? pre.n_bytes() : 0));
   count_flops(2 * m * n * k);
   if (b.scales.defined()) return matmul_int8(a, b, out, options);
   kernels::visit_dtype(b.dtype, [&]<class T>(T) {
@@ -197,6 +213,9 @@ void add_transposed_product(const Tensor& y, const Tensor& x, const Tensor& out)
   QKV_CHECK(x.size(0) == m && out.size(0) == n && out.size(1) == k, kShape,
             "add_transposed_product: {}^T {} does not give {}", y.shape().str(), x.shape().str(),
             out.shape().str());
+  const trace::Span span("weight_grad", trace::Kind::kKernel);
+  span.note([&] { return product_text(n, m, k, name(y.dtype())); });
+  trace::count_bytes(y.n_bytes() + x.n_bytes() + 2 * out.n_bytes());
   count_flops(2 * m * n * k);
   kernels::visit_dtype(y.dtype(), [&]<class T>(T) {
     const auto& gemm = kernels::table().of<T>().gemm;
@@ -247,6 +266,8 @@ void add_column_sum(const Tensor& x, const Tensor& out) {
   QKV_CHECK(out.defined() && out.is_contiguous() && out.numel() == x.size(1), kShape,
             "add_column_sum: {} does not give {}", x.shape().str(),
             out.defined() ? out.shape().str() : "undefined");
+  const trace::Span span("bias_grad", trace::Kind::kKernel);
+  trace::count_bytes(x.n_bytes() + 2 * out.n_bytes());
   kernels::visit_dtype(x.dtype(), [&]<class T>(T) {
     const auto& rows = kernels::table().of<T>().rows;
     parallel_for(x.size(1), 64, [&](int64_t begin, int64_t end) {

@@ -45,7 +45,7 @@ void add_transposed_product(const Tensor& y, const Tensor& x, const Tensor& out)
 void add_column_sum(const Tensor& x, const Tensor& out);
 
 /// Floating-point operations of products done by this process so far (a multiply-add counts two), for
-/// progress bars.
+/// progress bars; what is counted is also the innermost trace span's (base/trace.h).
 int64_t flop_count();
 void count_flops(int64_t n);
 

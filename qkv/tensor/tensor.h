@@ -60,6 +60,7 @@ class Tensor {
   int64_t stride(int axis) const { return strides_[axis < 0 ? rank() + axis : axis]; }  // in elements
   int64_t numel() const { return shape_.numel(); }
   bool is_contiguous() const;
+  bool shares_memory(const Tensor& other) const { return buffer_ == other.buffer_; }
 
   /// First element. Error kDtype if T is not the tensor's type.
   template <class T>

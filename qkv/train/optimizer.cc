@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "qkv/base/nearest.h"
+#include "qkv/base/trace.h"
 #include "qkv/train/optimizers/adafactor.h"
 #include "qkv/train/optimizers/adam.h"
 #include "qkv/train/optimizers/adamw.h"
@@ -119,12 +120,14 @@ Tensor Optimizer::add_state(size_t i, const char* what, const Shape& shape) {
 }
 
 double Optimizer::grad_norm() const {
+  const trace::Span span("grad_norm");
   double total = 0;
   for (const ParameterPtr& p : parameters_) total += sum_squares(p->grad());
   return std::sqrt(total);
 }
 
 void Optimizer::step(double rate, double norm) {
+  const trace::Span span("optimizer");
   const Update u{
       .rate = rate, .grad_scale = clip_norm_ > 0 && norm > clip_norm_ ? clip_norm_ / norm : 1, .t = ++steps_};
   for (size_t i = 0; i < parameters_.size(); ++i) {

@@ -6,6 +6,7 @@
 #include <deque>
 #include <filesystem>
 
+#include "qkv/base/trace.h"
 #include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
 #include "qkv/kernels/table.h"
@@ -148,6 +149,8 @@ class Loop {
 
   // One update from the next `accumulate` batches. The last update of an epoch may have fewer.
   void step() {
+    const trace::Span span("training_step");
+    span.note([&] { return fmt::format("step {}", state_.step + 1); });
     const double begin = now();
     const int64_t flops_before = flop_count();
     const int64_t count = std::min(options_.accumulate, batches_ - state_.batch);
@@ -249,6 +252,7 @@ class Loop {
   }
 
   void validate() {
+    const trace::Span span("validation");
     const double begin = now();
     last_ = trainee_.validate();
     has_validated_ = true;
@@ -290,6 +294,7 @@ class Loop {
     if (saved_step_ == state_.step) return;
     for (const ParameterPtr& p : optimizer_->parameters())
       if (!is_finite(p->value())) return infinite_weights(p->name());
+    const trace::Span span("checkpoint");
     saved_step_ = state_.step;
     TrainingState saved = state_;
     saved.seconds = seconds();

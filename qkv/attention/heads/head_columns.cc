@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 #include "qkv/tensor/rows.h"
 
@@ -53,6 +54,7 @@ void sum_heads(const Part& from, const Tensor& to) {
 }  // namespace
 
 Var head_columns(const Var& x, int64_t n_heads, int64_t begin, int64_t end) {
+  const trace::Span span("head_columns", trace::Kind::kOp);
   const Tensor in = with_adjacent_columns(x.value());
   const int64_t d = in.size(1) / n_heads, n = end - begin;
   QKV_CHECK(in.size(1) == n_heads * d && 0 <= begin && begin <= end && end <= d, kShape,
@@ -67,6 +69,7 @@ Var head_columns(const Var& x, int64_t n_heads, int64_t begin, int64_t end) {
 }
 
 Var join_heads(const Var& a, const Var& b, int64_t n_heads, int64_t d_b) {
+  const trace::Span span("join_heads", trace::Kind::kOp);
   const Tensor left = with_adjacent_columns(a.value()), right = with_adjacent_columns(b.value());
   const int64_t rows = left.size(0), d_a = left.size(1) / n_heads, d = d_a + d_b;
   const bool shared = n_heads > 1 && right.size(1) == d_b;

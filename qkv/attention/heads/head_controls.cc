@@ -5,6 +5,7 @@
 
 #include "qkv/base/parallel.h"
 #include "qkv/base/philox.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv {
@@ -154,6 +155,7 @@ Var control_heads(const Var& x, const Segments& tokens, int64_t n_heads, const P
                   const HeadControls* controls, std::string_view site, int64_t layer) {
   const HeadControls::Layer* mine = controls ? controls->find(site, layer) : nullptr;
   if (!head_scale && !mine) return x;
+  const trace::Span span("control_heads", trace::Kind::kOp);
   const Tensor in = x.value().contiguous();
   const int64_t d = n_heads > 0 ? in.size(1) / n_heads : 0;
   QKV_CHECK(in.rank() == 2 && in.size(0) == tokens.n_tokens() && in.size(1) == n_heads * d &&

@@ -3,6 +3,7 @@
 #include "qkv/attention/mixers.h"
 #include "qkv/attention/mixers/recurrence.h"
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/tensor/matmul.h"
 #include "qkv/tensor/rows.h"
 
@@ -177,6 +178,7 @@ struct Call {
 
 Var mix(const Var& q, const Var& k, const Var& v, const Segments& queries, const Segments& keys,
         const MixerOptions& options) {
+  const trace::Span span("mix", trace::Kind::kOp);
   QKV_CHECK(q.defined() && k.defined() && v.defined(), kValue, "mix: q, k or v is missing");
   check(q.value(), k.value(), v.value(), queries, keys, options);
   const auto call =
@@ -204,6 +206,7 @@ Var mix(const Var& q, const Var& k, const Var& v, const Segments& queries, const
 
 Tensor mix_cached(const Tensor& q, const Tensor& k, const Tensor& v, const Segments& queries,
                   const Segments& keys, MixerState& state, const MixerOptions& options) {
+  const trace::Span span("mix", trace::Kind::kOp);
   check(q, k, v, queries, keys, options);
   const Mixer& mixer = mixer_of(options);
   const int64_t size = mixer.width(options.heads) * (options.heads.value_width() + 1);

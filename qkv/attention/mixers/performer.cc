@@ -6,6 +6,7 @@
 #include "qkv/attention/mixers.h"
 #include "qkv/base/checked.h"
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/tensor/matmul.h"
 
 namespace qkv {
@@ -96,6 +97,7 @@ class Performer final : public Mixer {
   Var features(const Var& x, const MixerOptions& options, Reshift&& reshift) const {
     const DType exponents = accumulator_dtype(x.dtype());
     const int64_t n = x.size(0) * (x.size(1) / d_);
+    const trace::Span span("performer", trace::Kind::kOp);
     const Tensor u = scaled(x.value(), exponents);
     const Tensor e = Tensor::empty({n, m_}, exponents);
     matmul(u, pack_matrix(features_of(exponents).transpose(0, 1), exponents), e);

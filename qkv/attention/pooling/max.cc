@@ -2,6 +2,7 @@
 
 #include "qkv/attention/pooling.h"
 #include "qkv/attention/pooling/each_sequence.h"
+#include "qkv/base/trace.h"
 
 namespace qkv {
 namespace {
@@ -24,6 +25,7 @@ class Max final : public Pooling {
 
  private:
   Var pool(Pass&, const Var& x, const Segments& rows, Probe*) const override {
+    const trace::Span span("max_pooling", trace::Kind::kOp);
     const int64_t d = d_model();
     const Tensor in = x.value().contiguous(), out = Tensor::zeros({rows.size(), d}, x.dtype()),
                  row_of = Tensor::empty({rows.size(), d}, DType::kI32);

@@ -2,6 +2,7 @@
 
 #include "qkv/attention/pooling.h"
 #include "qkv/attention/pooling/each_sequence.h"
+#include "qkv/base/trace.h"
 
 namespace qkv {
 namespace {
@@ -27,6 +28,7 @@ void weights_and_gram(int64_t n, int64_t n_hops, const T* s, A* w, A* gram) {
 }  // namespace
 
 Var overlap_penalty(const Var& scores, const Segments& rows) {
+  const trace::Span span("overlap_penalty", trace::Kind::kOp);
   const Tensor s = scores.value().contiguous();
   QKV_CHECK(s.rank() == 2 && s.size(0) == rows.n_tokens(), kShape,
             "overlap_penalty: scores are {}, the sequences have {} rows", s.shape().str(), rows.n_tokens());

@@ -6,6 +6,7 @@
 
 #include "qkv/base/error.h"
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv {
@@ -125,6 +126,7 @@ Tensor Rope::turned(const Tensor& x, const Segments& positions, int64_t n_heads,
 }
 
 Var Rope::operator()(const Var& x, const Segments& positions, int64_t n_heads) const {
+  const trace::Span span("rope", trace::Kind::kOp);
   QKV_CHECK(x.value().rank() == 2 && x.size(0) == positions.n_tokens() && x.size(1) == n_heads * d_k_, kShape,
             "rope: x is {}, needs to be [{} tokens, {} heads x {}]", x.value().shape().str(),
             positions.n_tokens(), n_heads, d_k_);

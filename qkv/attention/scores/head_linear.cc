@@ -1,5 +1,7 @@
 #include "qkv/attention/scores/head_linear.h"
 
+#include "qkv/base/trace.h"
+
 namespace qkv {
 namespace {
 
@@ -11,6 +13,7 @@ Tensor columns_of(const Tensor& x, int64_t h, int64_t d) { return x.columns(h * 
 }  // namespace
 
 Var head_linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias) {
+  const trace::Span span("head_linear", trace::Kind::kOp);
   const int64_t n_heads = weight->value().size(0), d_in = weight->value().size(1),
                 d_out = weight->value().size(2);
   QKV_CHECK(x.size(1) == n_heads * d_in, kShape, "{}: takes {} heads x {} columns, got {}", weight->name(),

@@ -4,6 +4,7 @@
 
 #include "qkv/base/checked.h"
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv {
@@ -113,6 +114,7 @@ void run(std::vector<Side>& sides, const ParameterPtr& weight, const ParameterPt
 
 CrossEntropy compute(const std::vector<Var>& hidden, const ParameterPtr& weight, const ParameterPtr& bias,
                      const std::vector<int32_t>& targets, double smoothing, double alpha, double scale) {
+  const trace::Span span("cross_entropy", trace::Kind::kOp);
   const int64_t n = hidden[0].size(0), vocab = weight->value().size(0);
   QKV_CHECK(static_cast<int64_t>(targets.size()) == n, kShape, "cross_entropy: {} rows but {} targets", n,
             targets.size());

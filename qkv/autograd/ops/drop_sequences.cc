@@ -1,6 +1,7 @@
 #include "qkv/autograd/ops/drop_sequences.h"
 
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv {
@@ -11,6 +12,7 @@ Var drop_sequences(const Var& x, const Segments& sequences, double p, const Rand
             "drop_sequences: x is {}, the sequences have {} rows", x.value().shape().str(),
             sequences.n_tokens());
   if (p == 0) return x;
+  const trace::Span span("drop_sequences", trace::Kind::kOp);
   // Its own backward: the gradient goes the same way.
   const auto apply = [=](const Tensor& t) {
     const Tensor out = Tensor::empty(t.shape(), t.dtype());

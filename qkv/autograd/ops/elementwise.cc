@@ -1,6 +1,7 @@
 #include "qkv/autograd/ops/elementwise.h"
 
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 #include "qkv/tensor/matmul.h"
 
@@ -38,6 +39,7 @@ Tensor apply_dropout(const Tensor& x, const Tensor& residual, const kernels::Dro
 }  // namespace
 
 Var add(const Var& a, const Var& b) {
+  const trace::Span span("add", trace::Kind::kOp);
   check_same(a, b, "add");
   const Tensor x = a.value().contiguous(), y = b.value().contiguous();
   const Tensor out =
@@ -51,6 +53,7 @@ Var add(const Var& a, const Var& b) {
 }
 
 Var add_bias(const Var& x, const ParameterPtr& bias) {
+  const trace::Span span("add_bias", trace::Kind::kOp);
   const int64_t n = x.size(0), d = bias->value().numel();
   QKV_CHECK(x.value().rank() == 2 && x.size(1) == d, kShape, "add_bias: {} has {} numbers, x is {}",
             bias->name(), d, x.value().shape().str());
@@ -69,6 +72,7 @@ Var add_bias(const Var& x, const ParameterPtr& bias) {
 }
 
 Var value_of(const ParameterPtr& parameter, DType dtype) {
+  const trace::Span span("value_of", trace::Kind::kOp);
   return Var::result(parameter->value().to(dtype), parameter->trainable(), {}, [=](const Tensor& dy) {
     const Tensor sum = parameter->grad(), more = dy.contiguous().to(sum.dtype());
     kernels::visit_dtype(sum.dtype(), [&]<class T>(T) {
@@ -79,12 +83,14 @@ Var value_of(const ParameterPtr& parameter, DType dtype) {
 }
 
 Var reshape(const Var& x, const Shape& shape) {
+  const trace::Span span("reshape", trace::Kind::kOp);
   const Shape before = x.value().shape();
   return Var::result(x.value().contiguous().reshape(shape), x.requires_grad(), {x},
                      [=](const Tensor& dy) { x.add_grad(dy.contiguous().reshape(before)); });
 }
 
 Var scale(const Var& x, double factor) {
+  const trace::Span span("scale", trace::Kind::kOp);
   const auto times = [factor](const Tensor& t) {
     return map(t, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* to) {
       rows.scale(n, static_cast<accumulator_t<T>>(factor), t.data<T>() + begin, to);
@@ -95,6 +101,7 @@ Var scale(const Var& x, double factor) {
 }
 
 Var multiply(const Var& a, const Var& b) {
+  const trace::Span span("multiply", trace::Kind::kOp);
   check_same(a, b, "multiply");
   const auto product = [](const Tensor& x, const Tensor& y) {
     return map(x, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n, T* to) {
@@ -110,6 +117,7 @@ Var multiply(const Var& a, const Var& b) {
 }
 
 Var activate(const Var& x, kernels::Activation f) {
+  const trace::Span span("activation", trace::Kind::kOp);
   const Tensor in = x.value().contiguous();
   const Tensor out = map(in, [&]<class T>(const kernels::RowKernels<T>& rows, int64_t begin, int64_t n,
                                           T* to) { rows.activation(n, f, in.data<T>() + begin, to); });
@@ -123,6 +131,7 @@ Var activate(const Var& x, kernels::Activation f) {
 }
 
 Var columns(const Var& x, int64_t begin, int64_t end) {
+  const trace::Span span("columns", trace::Kind::kOp);
   return Var::result(x.value().columns(begin, end), x.requires_grad(), {x}, [=](const Tensor& dy) {
     const Tensor dx = Tensor::zeros(x.value().shape(), x.dtype());
     dx.columns(begin, end).copy_from(dy);
@@ -132,6 +141,7 @@ Var columns(const Var& x, int64_t begin, int64_t end) {
 
 Var dropout(const Var& x, double p, const RandomKey& key) {
   if (p == 0) return x;
+  const trace::Span span("dropout", trace::Kind::kOp);
   const kernels::Dropout d{.key = key, .threshold = kernels::Dropout::threshold_of(p)};
   return Var::result(apply_dropout(x.value().contiguous(), {}, d), x.requires_grad(), {x},
                      [=](const Tensor& dy) { x.add_grad(apply_dropout(dy.contiguous(), {}, d)); });
@@ -139,6 +149,7 @@ Var dropout(const Var& x, double p, const RandomKey& key) {
 
 Var add_dropout(const Var& residual, const Var& x, double p, const RandomKey& key) {
   if (p == 0) return add(residual, x);
+  const trace::Span span("add_dropout", trace::Kind::kOp);
   check_same(residual, x, "add_dropout");
   const kernels::Dropout d{.key = key, .threshold = kernels::Dropout::threshold_of(p)};
   return Var::result(apply_dropout(x.value().contiguous(), residual.value().contiguous(), d),

@@ -1,6 +1,7 @@
 #include "qkv/autograd/ops/embedding.h"
 
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv {
@@ -28,6 +29,7 @@ void scatter(const Tensor& dy, const std::vector<int32_t>& ids, double scale, co
 
 Var embedding(const std::vector<int32_t>& ids, const ParameterPtr& table, double scale,
               const std::vector<int32_t>& position_ids, const ParameterPtr& positions, DType dtype) {
+  const trace::Span span("embedding", trace::Kind::kOp);
   check_ids(ids, table);
   if (positions) {
     QKV_CHECK(position_ids.size() == ids.size(), kShape, "embedding: {} ids but {} positions", ids.size(),

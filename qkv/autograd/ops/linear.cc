@@ -1,6 +1,7 @@
 #include "qkv/autograd/ops/linear.h"
 
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv {
@@ -28,6 +29,8 @@ Tensor rows_of(const Tensor& stack, const ParameterRows& rows) {
 }  // namespace
 
 Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias, Activation activation) {
+  const trace::Span span("linear", trace::Kind::kOp);
+  span.note([&] { return weight->name(); });
   const Tensor& in = x.value();
   QKV_CHECK(in.rank() == 2 && in.size(1) == weight->value().size(1), kShape,
             "linear: {} takes rows of {}, got {}", weight->name(), weight->value().size(1), in.shape().str());
@@ -59,6 +62,8 @@ Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias, A
 }
 
 Var linear(const Var& x, const ParameterRows& weight, const ParameterRows& bias) {
+  const trace::Span span("linear", trace::Kind::kOp);
+  span.note([&] { return weight.parameter->name(); });
   const Tensor w = rows_of(weight.parameter->value(), weight);
   QKV_CHECK(x.value().rank() == 2 && w.rank() == 2 && x.size(1) == w.size(1), kShape,
             "linear: {} is {}, x is {}", weight.parameter->name(), weight.parameter->value().shape().str(),

@@ -2,6 +2,7 @@
 
 #include "qkv/base/checked.h"
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv {
@@ -39,6 +40,7 @@ void sum_in_blocks(int64_t rows, int64_t d, std::initializer_list<A*> totals, Bo
 }  // namespace
 
 Var layer_norm(const Var& x, const ParameterPtr& gamma, const ParameterPtr& beta, double eps) {
+  const trace::Span span("layer_norm", trace::Kind::kOp);
   check_rows(x, gamma, "layer_norm");
   const Tensor in = x.value();
   const int64_t n = in.size(0), d = in.size(1);
@@ -73,6 +75,7 @@ Var layer_norm(const Var& x, const ParameterPtr& gamma, const ParameterPtr& beta
 }
 
 Var rms_norm(const Var& x, const ParameterPtr& gamma, double eps) {
+  const trace::Span span("rms_norm", trace::Kind::kOp);
   check_rows(x, gamma, "rms_norm");
   const Tensor in = x.value();
   const int64_t n = in.size(0), d = in.size(1);
@@ -102,6 +105,7 @@ Var rms_norm(const Var& x, const ParameterPtr& gamma, double eps) {
 }
 
 Var softmax(const Var& x) {
+  const trace::Span span("softmax", trace::Kind::kOp);
   const Tensor in = x.value().contiguous();
   QKV_CHECK(in.rank() == 2, kShape, "softmax: needs a matrix, got {}", in.shape().str());
   const int64_t n = in.size(0), d = in.size(1);

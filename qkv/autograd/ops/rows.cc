@@ -3,11 +3,13 @@
 #include <algorithm>
 
 #include "qkv/base/parallel.h"
+#include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv {
 
 Var take_rows(const std::vector<Var>& sources, const std::vector<int64_t>& from) {
+  const trace::Span span("take_rows", trace::Kind::kOp);
   QKV_CHECK(!sources.empty(), kShape, "take_rows: needs a source");
   const int64_t d = sources[0].size(1), n = static_cast<int64_t>(from.size());
   const DType dtype = sources[0].dtype();
