@@ -45,6 +45,7 @@ void bench_translate(const Flags& f) {
                                   options.int8 ? "int8" : name(options.dtype)),
               .shape = fmt::format("{}x{}", f.batch, f.beam),
               .dtype = options.dtype,
+              .int8 = options.int8,
               .unit = "tok_s",
               .work = static_cast<double>(tokens),
               .more = {{"sentences", lines.size()},
@@ -63,7 +64,8 @@ void add_bench_command(CLI::App& app) {
   bench->require_subcommand(1);
   auto flags = std::make_shared<Flags>();
   const auto common = [&](CLI::App* sub) {
-    sub->add_option("--dtype", flags->dtype, "bf16, f32 or auto")->capture_default_str();
+    sub->add_option("--dtype", flags->dtype, "bf16, f32 or auto; gemm and translate also int8")
+        ->capture_default_str();
     add_trace_option(*sub, flags->trace);
     sub->add_flag("--json", flags->json, "one JSON object a line");
   };
@@ -95,9 +97,12 @@ void add_bench_command(CLI::App& app) {
   CLI::App* gemm = bench->add_subcommand("gemm", "matrix products with a packed right side");
   gemm->add_option("--shape", flags->shape, "MxKxN; without it, thirty of them");
   common(gemm);
-  gemm->footer("Examples:\n  qkv bench gemm --json\n  qkv bench gemm --shape 512x768x3072 --dtype bf16");
-  gemm->callback(
-      [flags] { traced(flags->trace, [&] { bench_gemm(flags->shape, flags->compute(), flags->json); }); });
+  gemm->footer("Examples:\n  qkv bench gemm --json\n  qkv bench gemm --shape 512x768x3072 --dtype int8");
+  gemm->callback([flags] {
+    TranslateOptions precision;  // as translate's: int8 beside the dtypes
+    set_precision(precision, flags->dtype);
+    traced(flags->trace, [&] { bench_gemm(flags->shape, precision.dtype, precision.int8, flags->json); });
+  });
 
   CLI::App* attention = bench->add_subcommand("attention", "the attention op alone, on random numbers");
   BenchAttention& a = flags->attention;

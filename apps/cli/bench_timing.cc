@@ -90,7 +90,8 @@ double peak_rss_mb() {
 
 void print_case(const BenchCase& c, const Timing& t, bool json) {
   const double rss = peak_rss_mb();  // before the roofline takes memory of its own
-  const double compute = t.flops / peak_flops(c.dtype);
+  const double peak = peak_flops(c.int8 ? Multiplied::kInt8 : multiplied(c.dtype));
+  const double compute = t.flops / peak;
   const double memory = c.bytes > 0 ? c.bytes / read_bandwidth(static_cast<int64_t>(c.bytes)) : 0;
   const bool memory_binds = memory > compute;
   const double of_peak = std::max(compute, memory) / t.med_s;
@@ -109,7 +110,7 @@ void print_case(const BenchCase& c, const Timing& t, bool json) {
   line["bound"] = memory_binds ? "memory" : "products";
   for (const auto& [key, value] : c.more.items()) line[key] = value;
   line["shape"] = c.shape;
-  line["dtype"] = qkv::name(c.dtype);
+  line["dtype"] = c.int8 ? "int8" : qkv::name(c.dtype);
   line["isa"] = qkv::name(isa());
   line["threads"] = threads();
   line["peak_rss_mb"] = std::round(rss);
@@ -122,7 +123,7 @@ void print_case(const BenchCase& c, const Timing& t, bool json) {
     if (memory_binds)
       print("  {:>6.1f} GB/s, {:.0f} % of reading alone", c.bytes / t.med_s / 1e9, 100 * of_peak);
     else
-      print("  {:.0f} % of the {:.0f} GFLOP/s peak", 100 * of_peak, peak_flops(c.dtype) / 1e9);
+      print("  {:.0f} % of the {:.0f} GFLOP/s peak", 100 * of_peak, peak / 1e9);
     for (const auto& [key, value] : c.more.items())
       print("  {} {}", key,
             value.is_number_float() ? fmt::format("{:.2f}", value.get<double>()) : value.dump());

@@ -14,7 +14,7 @@
 namespace qkv::cli {
 namespace {
 
-constexpr double kSeconds = 0.35;  // a figure; there are sixteen, and memory to fill first
+constexpr double kSeconds = 0.35;  // a figure; there are eighteen, and memory to fill first
 
 struct Figure {
   std::string key, label;
@@ -35,9 +35,9 @@ Figure figure(std::string key, std::string label, int64_t bytes, Measure&& measu
 
 std::vector<Figure> peaks() {
   std::vector<Figure> figures;
-  for (const DType dtype : {DType::kF32, DType::kBF16})
-    figures.push_back(figure(std::string(name(dtype)), fmt::format("{} products", name(dtype)), 0,
-                             [&](int n) { return measure_peak(dtype, n, kSeconds); }));
+  for (const Multiplied numbers : {Multiplied::kF32, Multiplied::kBF16, Multiplied::kInt8})
+    figures.push_back(figure(std::string(name(numbers)), fmt::format("{} products", name(numbers)), 0,
+                             [&](int n) { return measure_peak(numbers, n, kSeconds); }));
   return figures;
 }
 
@@ -88,7 +88,9 @@ void print_roofline(bool json) {
   for (const auto* figures : {&compute, &memory})
     for (const Figure& f : *figures)
       table.add({f.label, size_text(f.bytes), fmt::format("{:.1f}", f.one), fmt::format("{:.1f}", f.all),
-                 figures == &compute ? "GFLOP/s" : "GB/s"});
+                 figures == &memory ? "GB/s"
+                 : f.key == "int8"  ? "GOP/s"
+                                    : "GFLOP/s"});
   print("{}\n", table.text());
   const double dram = memory[memory.size() - 3].all;
   print(

@@ -58,6 +58,8 @@ struct Int8Kernels {
   /// all it makes is NaN.
   void (*quantise_rows)(int64_t rows, int64_t k, const T* x, int64_t ldx, int8_t* q, int64_t ldq,
                         float* scales) noexcept = nullptr;
+  /// As GemmKernels' peak. steps: below 2^16, where sums of products of 127 fit in 32 bits.
+  int64_t (*peak)(int64_t steps, const int8_t* numbers) noexcept = nullptr;
 };
 
 }  // namespace qkv::kernels

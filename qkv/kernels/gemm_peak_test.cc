@@ -4,8 +4,9 @@
 #include <time.h>
 
 #include <algorithm>
-#include <cmath>
-#include <vector>
+#include <memory>
+#include <string>
+#include <type_traits>
 
 #include "qkv/base/memory.h"
 #include "qkv/base/philox.h"
@@ -19,9 +20,11 @@ template <class T>
 struct Numbers {
   std::shared_ptr<Buffer> owner = Buffer::allocate(kPeakNumbers * sizeof(T));
   T* data = reinterpret_cast<T*>(owner->data());
+  static constexpr float kMost = std::is_same_v<T, int8_t> ? 127 : 1;
   Numbers() {
     RandomStream random({.seed = 1});
-    for (int64_t i = 0; i < kPeakNumbers; ++i) data[i] = T(static_cast<float>(2 * random.uniform() - 1));
+    for (int64_t i = 0; i < kPeakNumbers; ++i)
+      data[i] = static_cast<T>(kMost * static_cast<float>(2 * random.uniform() - 1));
   }
 };
 
@@ -62,12 +65,18 @@ double speed(F&& flops_done) {
   return best;
 }
 
+void check_speed(const std::string& what, double product, double peak) {
+  EXPECT_GT(product / peak, 0.3) << what << ": an operation that is counted is not done";
+  EXPECT_LT(product / peak, 1.05) << what << ": nothing passes a peak";
+}
+
+constexpr int64_t m = 56, n = 128, k = 128;  // in the caches
+
 template <class T>
 void check_speed(const Table& table) {
   const GemmKernels<T>& gemm = table.of<T>().gemm;
   const Numbers<T> a, c;
   const Numbers<accumulator_t<T>> w;
-  constexpr int64_t m = 56, n = 128, k = 128;  // in the caches
   const auto b = Buffer::allocate(gemm.packed_bytes(k, n));
   gemm.pack_b(
       {.k = k, .n = n, .src = w.data, .row_stride = n, .col_stride = 1, .dst = b->data(), .n_end = n});
@@ -77,9 +86,32 @@ void check_speed(const Table& table) {
           {.m = m, .n = n, .k = k, .a = a.data, .lda = k, .b = b->data(), .n_end = n, .ldc = n, .c = c.data});
     return 50 * 2 * m * n * k;
   });
-  const double peak = speed([&] { return gemm.peak(10000, a.data); });
-  EXPECT_GT(product / peak, 0.3) << name(table.isa) << ": an operation that is counted is not done";
-  EXPECT_LT(product / peak, 1.05) << name(table.isa) << ": nothing passes a peak";
+  check_speed(std::string(name(table.isa)), product, speed([&] { return gemm.peak(10000, a.data); }));
+}
+
+void check_speed_of_int8(const Table& table) {
+  const Int8Kernels<float>& int8 = table.f32.int8;
+  const Numbers<int8_t> a, w;
+  const Numbers<float> scales, c;
+  const auto b = Buffer::allocate(int8.packed_bytes(k, n));
+  int8.pack_b({.k = k, .n = n, .src = w.data, .lds = k, .dst = b->data(), .n_end = n});
+  const double product = speed([&] {
+    for (int i = 0; i < 50; ++i)
+      int8.run({.m = m,
+                .n = n,
+                .k = k,
+                .a = a.data,
+                .lda = k,
+                .a_scales = scales.data,
+                .b = b->data(),
+                .b_scales = scales.data,
+                .n_end = n,
+                .c = c.data,
+                .ldc = n});
+    return 50 * 2 * m * n * k;
+  });
+  check_speed(std::string(name(table.isa)) + " int8", product,
+              speed([&] { return int8.peak(10000, a.data); }));
 }
 
 // A compiler that does less than was written makes a peak that nothing comes near.
@@ -90,6 +122,7 @@ TEST(GemmPeak, IsNearAboveWhatAProductReaches) {
   for (int i = static_cast<int>(Isa::kAvx2); i <= static_cast<int>(best_isa()); ++i) {
     check_speed<float>(table_for(static_cast<Isa>(i)));
     check_speed<bfloat16>(table_for(static_cast<Isa>(i)));
+    check_speed_of_int8(table_for(static_cast<Isa>(i)));
   }
 }
 

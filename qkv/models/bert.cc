@@ -2,6 +2,7 @@
 
 #include "qkv/autograd/ops/embedding.h"
 #include "qkv/autograd/ops/rows.h"
+#include "qkv/base/trace.h"
 #include "qkv/models/config_check.h"
 #include "qkv/nn/positions.h"
 
@@ -73,6 +74,7 @@ BertLayer::BertLayer(ParameterSet& set, const std::string& name, const BertConfi
       dropout_(c.dropout) {}
 
 Var BertLayer::operator()(Pass& pass, const Var& x, const Segments& text, Probe* probe) const {
+  const trace::Span span("encoder_layer");
   const Var attended = attention_(pass, x, text, x, text, {}, probe);
   const Var h = attention_norm_(add_dropout(x, attended, pass.rate(dropout_), pass.next_key()));
   return feed_forward_norm_(add_dropout(h, feed_forward_(pass, h), pass.rate(dropout_), pass.next_key()));

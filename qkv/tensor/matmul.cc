@@ -50,6 +50,8 @@ void matmul_int8(const Tensor& a, const PackedMatrix& b, const Tensor& out, cons
   const Tensor a_scales = Tensor::empty({m}, DType::kF32);
   int8_t* const q = reinterpret_cast<int8_t*>(integers->data());
   const auto quantise = [&]<class T>(T) {
+    const trace::Span span("quantise", trace::Kind::kKernel);
+    trace::count_bytes(a.n_bytes() + m * k);
     parallel_for(m, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, k)), [&](int64_t begin, int64_t end) {
       kernels::table().of<T>().int8.quantise_rows(end - begin, k, a.data<T>() + begin * a.stride(0),
                                                   a.stride(0), q + begin * ldq, ldq,
@@ -124,6 +126,7 @@ PackedMatrix pack_matrix(const Tensor& b, DType compute) {
 }
 
 PackedMatrix pack_matrix_int8(const Tensor& b, DType compute) {
+  const trace::Span span("pack", trace::Kind::kKernel);
   QKV_CHECK(b.defined() && b.rank() == 2, kShape, "pack_matrix_int8: needs a matrix");
   check_int8(compute);
   QKV_CHECK(b.size(0) <= kernels::kInt8Depth, kShape,

@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -52,33 +53,70 @@ std::vector<Share> turn(int n_threads, double seconds, Work&& work) {
   return shares;
 }
 
-// Of about [-1, 1), the same few thousand again and again.
+// Of about [-1, 1), integers of -127 .. 127; the same few thousand again and again.
 template <class T>
 void fill_random(T* x, int64_t n) {
   RandomStream random({.seed = 1});
+  const float most = std::is_same_v<T, int8_t> ? 127 : 1;
   const int64_t fresh = std::min<int64_t>(n, kernels::kPeakNumbers);
-  for (int64_t i = 0; i < fresh; ++i) x[i] = T(static_cast<float>(2 * random.uniform() - 1));
+  for (int64_t i = 0; i < fresh; ++i)
+    x[i] = static_cast<T>(most * static_cast<float>(2 * random.uniform() - 1));
   for (int64_t i = fresh; i < n; ++i) x[i] = x[i - fresh];
+}
+
+// Operations a second: what each thread does in the time that it has a core, added up.
+template <class T>
+double rate_of(int64_t (*peak)(int64_t steps, const T* numbers) noexcept, int n_threads, double seconds) {
+  const auto numbers = Buffer::allocate(kernels::kPeakNumbers * static_cast<int64_t>(sizeof(T)));
+  T* const x = reinterpret_cast<T*>(numbers->data());
+  fill_random(x, kernels::kPeakNumbers);
+  n_threads = std::min(n_threads, threads());
+  double best = 0;
+  for (int i = 0; i < kTurns; ++i) {
+    double rate = 0;
+    for (const Share& s : turn(n_threads, seconds, [&](int64_t) { return peak(4096, x); }))
+      rate += s.done / s.processor;
+    best = std::max(best, rate);
+  }
+  return best * std::min(1.0, static_cast<double>(omp_get_num_procs()) / n_threads);
 }
 
 }  // namespace
 
-double measure_peak(DType dtype, int n_threads, double seconds) {
-  return kernels::visit_dtype(dtype, [&]<class T>(T) {
-    const auto numbers = Buffer::allocate(kernels::kPeakNumbers * static_cast<int64_t>(sizeof(T)));
-    const T* x = reinterpret_cast<T*>(numbers->data());
-    fill_random(reinterpret_cast<T*>(numbers->data()), kernels::kPeakNumbers);
-    const auto peak = kernels::table().of<T>().gemm.peak;
-    n_threads = std::min(n_threads, threads());
-    double best = 0;
-    for (int i = 0; i < kTurns; ++i) {
-      double rate = 0;
-      for (const Share& s : turn(n_threads, seconds, [&](int64_t) { return peak(4096, x); }))
-        rate += s.done / s.processor;
-      best = std::max(best, rate);
-    }
-    return best * std::min(1.0, static_cast<double>(omp_get_num_procs()) / n_threads);
+std::string_view name(Multiplied numbers) {
+  switch (numbers) {
+    case Multiplied::kF64:
+      return "f64";
+    case Multiplied::kF32:
+      return "f32";
+    case Multiplied::kBF16:
+      return "bf16";
+    case Multiplied::kInt8:
+      return "int8";
+  }
+  return "?";
+}
+
+Multiplied multiplied(DType dtype) {
+  return kernels::visit_dtype(dtype, []<class T>(T) {
+    return std::is_same_v<T, double>  ? Multiplied::kF64
+           : std::is_same_v<T, float> ? Multiplied::kF32
+                                      : Multiplied::kBF16;
   });
+}
+
+double measure_peak(Multiplied numbers, int n_threads, double seconds) {
+  const kernels::Table& table = kernels::table();
+  switch (numbers) {
+    case Multiplied::kF64:
+      return rate_of(table.f64.gemm.peak, n_threads, seconds);
+    case Multiplied::kF32:
+      return rate_of(table.f32.gemm.peak, n_threads, seconds);
+    case Multiplied::kBF16:
+      return rate_of(table.bf16.gemm.peak, n_threads, seconds);
+    default:
+      return rate_of(table.f32.int8.peak, n_threads, seconds);
+  }
 }
 
 double measure_bandwidth(Traffic traffic, int64_t bytes, int n_threads, double seconds) {
@@ -143,10 +181,10 @@ LevelBytes level_bytes(int n_threads) {
           .dram = std::clamp<int64_t>(4 * std::max(l2, c.l3), 256 << 20, 1 << 30)};
 }
 
-double peak_flops(DType dtype) {
-  static std::map<std::pair<DType, int>, double> known;
-  const auto [at, fresh] = known.try_emplace({dtype, threads()});
-  if (fresh) at->second = measure_peak(dtype, threads(), 0.1);
+double peak_flops(Multiplied numbers) {
+  static std::map<std::pair<Multiplied, int>, double> known;
+  const auto [at, fresh] = known.try_emplace({numbers, threads()});
+  if (fresh) at->second = measure_peak(numbers, threads(), 0.1);
   return at->second;
 }
 

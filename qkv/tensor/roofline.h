@@ -9,14 +9,20 @@
 // thread has a core; memory is shared, and then measured too low.
 
 #include <cstdint>
+#include <string_view>
 
 #include "qkv/base/dtype.h"
 
 namespace qkv {
 
-/// Floating-point operations a second of products of `dtype` (f64, f32, bf16), on `n_threads` threads
-/// together, at most threads() of them. Takes about `seconds`. Error kDtype.
-double measure_peak(DType dtype, int n_threads, double seconds);
+/// What is multiplied: numbers of a dtype, or the bytes that 8-bit models run on (kernels/gemm_int8.h).
+enum class Multiplied { kF64, kF32, kBF16, kInt8 };
+std::string_view name(Multiplied numbers);  // "f64", "f32", "bf16", "int8"
+Multiplied multiplied(DType dtype);         // Error kDtype
+
+/// Operations a second of products (a multiply-add counts two) on `n_threads` threads together, at most
+/// threads() of them. Takes about `seconds`.
+double measure_peak(Multiplied numbers, int n_threads, double seconds);
 
 enum class Traffic { kRead, kWrite, kCopy };
 /// Bytes a second, `bytes` split over the threads and passed again and again: what fits in a cache stays
@@ -33,7 +39,7 @@ LevelBytes level_bytes(int n_threads);
 
 /// measure_peak and measure_bandwidth(kRead) with threads() threads, in a tenth of a second or two; asked
 /// again, the answer of the first time.
-double peak_flops(DType dtype);
+double peak_flops(Multiplied numbers);
 double read_bandwidth(int64_t bytes);
 
 }  // namespace qkv

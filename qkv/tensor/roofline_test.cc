@@ -16,9 +16,10 @@ double seconds(auto&& f) {
 }
 
 TEST(Roofline, EveryFigureIsMeasuredInAboutTheTimeItIsGiven) {
-  for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
+  for (const Multiplied numbers :
+       {Multiplied::kF64, Multiplied::kF32, Multiplied::kBF16, Multiplied::kInt8}) {
     double peak = 0;
-    const double took = seconds([&] { peak = measure_peak(dtype, 1, 0.02); });
+    const double took = seconds([&] { peak = measure_peak(numbers, 1, 0.02); });
     EXPECT_GT(peak, 1e7);
     EXPECT_GE(took, 0.02);
     EXPECT_LT(took, 2);
@@ -31,18 +32,18 @@ TEST(Roofline, EveryFigureIsMeasuredInAboutTheTimeItIsGiven) {
 TEST(Roofline, ThreadsWithoutACoreOfTheirOwnCountNothing) {
   const int before = threads();
   set_threads(1);
-  const double one = measure_peak(DType::kF32, 1, 0.05), many = measure_peak(DType::kF32, 64, 0.05);
+  const double one = measure_peak(Multiplied::kF32, 1, 0.05), many = measure_peak(Multiplied::kF32, 64, 0.05);
   set_threads(before);
   EXPECT_LT(many, 2 * one);
   const int cores = omp_get_num_procs();
   set_threads(4 * cores);
-  const double shared = measure_peak(DType::kF32, 4 * cores, 0.05);
+  const double shared = measure_peak(Multiplied::kF32, 4 * cores, 0.05);
   set_threads(before);
   EXPECT_LT(shared, 2 * cores * one);
 }
 
 TEST(Roofline, IsMeasuredOnceInAProcess) {
-  EXPECT_EQ(peak_flops(DType::kF32), peak_flops(DType::kF32));
+  EXPECT_EQ(peak_flops(Multiplied::kF32), peak_flops(Multiplied::kF32));
   EXPECT_EQ(read_bandwidth(1 << 20), read_bandwidth(1 << 20));
 }
 

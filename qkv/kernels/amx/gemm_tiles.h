@@ -229,10 +229,10 @@ struct TileKernel {
     pending.finish_all();
   }
 
-  /// 2 x 2 tiles of C from 16 KiB of A and 16 KiB of B, which L1 holds.
-  static int64_t peak(int64_t steps, const bfloat16* numbers) noexcept {
+  /// 2 x 2 tiles of C from two tiles' rows of A and as much of B, in L1: 32 KiB of bf16.
+  static int64_t peak(int64_t steps, const T* numbers) noexcept {
     constexpr int64_t k = kPeakNumbers / 2 / (2 * kRows);
-    const bfloat16* const b = numbers + kPeakNumbers / 2;
+    const T* const b = numbers + kPeakNumbers / 2;
     Tiles::configure();
     Tiles::publish();
     unrolled<4>([](auto c) __attribute__((always_inline)) { Tiles::template zero<c>(); });
@@ -276,6 +276,7 @@ void put_int8(Int8Kernels<Y>& int8) {
   int8.packed_bytes = Pack::packed_bytes;
   int8.pack_b = Pack::pack_b;
   int8.run = simd::run_blocked<Kernel>;
+  int8.peak = Kernel::peak;
 }
 
 }  // namespace qkv::kernels::amx

@@ -73,8 +73,10 @@ int64_t peak(int64_t steps, const T* numbers) noexcept {
   A sum[kBlockN] = {}, b[kBlockN];
   for (int64_t j = 0; j < kBlockN; ++j) b[j] = static_cast<A>(numbers[j]);
   const A a = static_cast<A>(numbers[kBlockN]);
-  for (int64_t s = 0; s < steps; ++s)
+  for (int64_t s = 0; s < steps; ++s) {
+    asm volatile("" : "+m"(b));  // the compiler would compute the products once
     for (int64_t j = 0; j < kBlockN; ++j) sum[j] += a * b[j];
+  }
   asm volatile("" : : "r"(sum) : "memory");  // as if someone read the sums
   return 2 * steps * kBlockN;
 }

@@ -53,6 +53,20 @@ void quantise_rows(int64_t rows, int64_t k, const T* x, int64_t ldx, int8_t* q, 
   }
 }
 
+int64_t peak(int64_t steps, const int8_t* numbers) noexcept {
+  constexpr int64_t kSums = 16;
+  int32_t sum[kSums] = {};
+  int8_t b[kSums];
+  std::copy_n(numbers, kSums, b);
+  const int32_t a = numbers[kSums];
+  for (int64_t s = 0; s < steps; ++s) {
+    asm volatile("" : "+m"(b));  // the compiler would compute the products once
+    for (int64_t j = 0; j < kSums; ++j) sum[j] += a * int32_t{b[j]};
+  }
+  asm volatile("" : : "r"(sum) : "memory");  // as if someone read the sums
+  return 2 * steps * kSums;
+}
+
 template <class T>
 Int8Kernels<T> kernels() {
   return {.block_m = 1,
@@ -60,7 +74,8 @@ Int8Kernels<T> kernels() {
           .packed_bytes = packed_bytes,
           .pack_b = pack_b,
           .run = run<T>,
-          .quantise_rows = quantise_rows<T>};
+          .quantise_rows = quantise_rows<T>,
+          .peak = peak};
 }
 
 }  // namespace

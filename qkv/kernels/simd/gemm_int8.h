@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "qkv/kernels/gemm_int8.h"
+#include "qkv/kernels/simd/gemm_peak.h"
 #include "qkv/kernels/simd/gemm_register.h"
 #include "qkv/kernels/simd/math.h"
 
@@ -153,7 +154,8 @@ auto int8_kernels() {
                         .packed_bytes = Packed::packed_bytes,
                         .pack_b = Packed::pack_b,
                         .run = run_blocked<RegisterKernel<Product>>,
-                        .quantise_rows = quantise_rows<typename Product::Float, Y>};
+                        .quantise_rows = quantise_rows<typename Product::Float, Y>,
+                        .peak = peak<Product>};
 }
 
 }  // namespace qkv::kernels::simd
