@@ -63,8 +63,8 @@ expect 1 "nothing.toml" train --config "$dir/nothing.toml"
 # A trace goes nowhere it could do harm, and what was there stays when nothing came of the call.
 echo mine > "$dir/notes"
 expect 1 "$dir/no/such" "$qkv" bench gemm --shape 8x8x8 --trace "$dir/no/such"
-expect 1 "--trace" "$qkv" translate --model "$root/models/en-de" -i "$dir/notes" --trace "$dir/notes"
-expect 1 "is not MxKxN" "$qkv" bench gemm --shape 8x8 --trace "$dir/notes"
+expect 2 "--trace" "$qkv" translate --model "$root/models/en-de" -i "$dir/notes" --trace "$dir/notes"
+expect 2 "is not MxKxN" "$qkv" bench gemm --shape 8x8 --trace "$dir/notes"
 [ "$(cat "$dir/notes")" = mine ] || { echo "FAILED: a trace of nothing replaced a file"; failures=$((failures + 1)); }
 
 # Parallel text.
