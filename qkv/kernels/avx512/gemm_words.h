@@ -24,7 +24,11 @@ struct GemmWords {
   static __m256i halves(const float* p) { return Vec::load(p).narrow(); }
   /// Word j is low[j] in its lower half, high[j] in its upper.
   [[gnu::always_inline]] static GemmWords pairs(__m256i low, __m256i high) {
-    return {_mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16))};
+    // One permutation: widening takes one of its own for each half, then a shift and an or.
+    const __m512i even = _mm512_set1_epi32(32 << 16);
+    const __m512i words = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i from = _mm512_or_si512(_mm512_or_si512(words, _mm512_slli_epi32(words, 16)), even);
+    return {_mm512_permutex2var_epi16(_mm512_castsi256_si512(low), from, _mm512_castsi256_si512(high))};
   }
   /// The 2 kLanes bfloat16 one after the other.
   static GemmWords joined(__m256i first, __m256i second) {

@@ -21,21 +21,24 @@ namespace qkv::kernels::simd {
 class Fetch {
  public:
   Fetch(const Ahead& ahead, int64_t slots)
-      : ahead_(ahead),
-        each_(slots > 0 ? (ahead.rows * ((ahead.bytes + kLine - 1) / kLine) + slots - 1) / slots : 0) {}
+      : row_(static_cast<const char*>(ahead.at)),
+        rows_(ahead.rows),
+        bytes_(ahead.bytes),
+        stride_(ahead.stride),
+        each_(slots > 0 ? (rows_ * ((bytes_ + kLine - 1) / kLine) + slots - 1) / slots : 0) {}
   void some() {
-    for (int64_t i = 0; i < each_ && row_ < ahead_.rows; ++i) {
-      __builtin_prefetch(static_cast<const char*>(ahead_.at) + row_ * ahead_.stride + byte_, 0, 2);
+    for (int64_t i = 0; i < each_ && rows_ > 0; ++i) {
+      __builtin_prefetch(row_ + byte_, 0, 2);
       byte_ += kLine;
-      if (byte_ >= ahead_.bytes) byte_ = 0, ++row_;
+      if (byte_ >= bytes_) byte_ = 0, row_ += stride_, --rows_;
     }
   }
 
  private:
   static constexpr int64_t kLine = 64;
-  const Ahead ahead_;
-  const int64_t each_;
-  int64_t row_ = 0, byte_ = 0;
+  const char* row_;
+  int64_t rows_, byte_ = 0;
+  const int64_t bytes_, stride_, each_;
 };
 
 template <class Product, class W>
@@ -73,8 +76,9 @@ struct Unpacked {
     const T* b = g.b + j0 * g.col_stride;
     for (int64_t k = 0; k < g.k; k += kStrip, to += kLanes * kLanes) {
       W w[kLanes];
-      if (k + kStrip <= g.k) {
-        // The keys of a short sentence do not fill a panel.
+      if (k + kStrip <= g.k && cols == kLanes) {
+        unrolled<kLanes>([&](auto j) { w[j] = W::load(b + j * g.col_stride + k); });
+      } else if (k + kStrip <= g.k) {  // the keys of a short sentence do not fill a panel
         unrolled<kLanes>([&](auto j) { w[j] = j < cols ? W::load(b + j * g.col_stride + k) : W::zero(); });
       } else {
         alignas(64) T part[kStrip];
