@@ -125,7 +125,11 @@ Problem<T> problem_of(const Tensor& q, const Pairing& pairing, const AttentionOp
   const auto numbers = [&](const ParameterPtr& parameter, int64_t size) {
     return head_numbers<A>(parameter, p.heads, q.dtype(), size);
   };
-  if (pairing.kind == Pairing::Kind::kTanhSum) p.tanh_v = numbers(pairing.v, p.width);
+  if (pairing.kind == Pairing::Kind::kTanhSum) {
+    QKV_CHECK(pairing.scale == 1, kValue, "attention: {} scales a sum of tanh by {}; scale its v instead",
+              score_of(options).name(), pairing.scale);
+    p.tanh_v = numbers(pairing.v, p.width);
+  }
   for (const RulePtr& rule : options.rules) {
     if (const auto* mask = dynamic_cast<const Mask*>(rule.get())) p.masks.push_back(mask);
     if (const auto* edit = dynamic_cast<const Edit*>(rule.get())) {
@@ -366,8 +370,10 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
   bool trains_numbers = trains(call->pairing.v) || trains(normalizer_of(options).parameter()) ||
                         trains(options.talking.scores) || trains(options.talking.weights);
   for (const RulePtr& rule : options.rules)
-    if (const auto* edit = dynamic_cast<const Edit*>(rule.get()))
-      trains_numbers = trains_numbers || trains(edit->parameter()) || !edit->passes_gradients();
+    if (const auto* edit = dynamic_cast<const Edit*>(rule.get())) {
+      trains_numbers = trains_numbers || trains(edit->parameter());
+      for (const Var& x : edit->inputs()) trains_numbers = trains_numbers || x.requires_grad();
+    }
   if (options.relative_keys)
     trains_numbers =
         trains_numbers || options.relative_keys->rows.requires_grad() ||
@@ -426,7 +432,9 @@ Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<cons
                      q.size(0) * heads.n_heads * heads.value_width() * size_of(dtype));
   const NoGrad off;
   const Score& score = score_of(options);
+  const Pairing pairing = score.pairing(heads);
   const Tensor prepared = with_adjacent_columns(score.prepare_queries(Var(q), heads).value());
+  check_matrix("a prepared q", prepared, queries.n_tokens(), "queries", heads.n_heads, pairing.width, dtype);
   const Tensor out = Tensor::empty({q.size(0), heads.n_heads * heads.value_width()}, dtype);
   const bool asked = probed(options);
   // Without rules and vectors of distances a row's place says nothing, so the rows of neighbours with the
@@ -435,7 +443,7 @@ Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<cons
 
   kernels::visit_dtype(dtype, [&]<class T>(T) {
     using A = accumulator_t<T>;
-    Problem<T> p = problem_of<T>(prepared, score.pairing(heads), options);
+    Problem<T> p = problem_of<T>(prepared, pairing, options);
     p.dropout = {};
     for (int64_t b = 0; b < queries.size(); ++b) {
       const KeyValueSpan& span = keys[static_cast<size_t>(b)];

@@ -68,16 +68,19 @@ struct AttentionOptions {
 /// Scores, softmax and sums are kept in f32 (f64 for f64) and the result is rounded once; products of bf16
 /// read bf16 weights. A query that sees no key yields zeros and has zero gradients. A key of weight 0 adds
 /// exactly nothing, so NaN in a key or value stays with the queries that see it. What a sequence gets does
-/// not depend, bit for bit, on the other sequences, on the number of threads, or on whether its keys beyond a
-/// query's sight are present.
+/// not depend, bit for bit, on the other sequences (but for dropout, whose mask counts the rows of the
+/// batch), on the number of threads, or on whether its keys beyond a query's sight are present.
 ///
 /// O(q_len * kv_len) time a sequence. The blocked path keeps one number (the log-sum-exp) a query and head,
 /// and scratch of O(kv_len) forward, O(q_len + kv_len) backward, for each thread; kRows 64 rows of scores
-/// more for each head that is worked on at once.
+/// more for each head that is worked on at once. What all sequences share and trains (relative rows, numbers
+/// of rules and scores) has a sum for each of a wave of sequences: 32 MiB, or four times their size for each
+/// head if that is more.
 ///
 /// Errors: kShape (ranks or named sizes disagree), kDtype (mixed dtypes or not one of activations), kValue
-/// (head counts that do not divide, a dropout that keeps nothing), kUnsupported (kBlocked or kDecode with
-/// a normalizer that needs whole rows or with talking heads).
+/// (head counts that do not divide, a dropout that keeps nothing, a scale that is not positive), kUnsupported
+/// (kBlocked or kDecode with a normalizer that needs whole rows or with talking heads; relative keys with a
+/// score that is no dot product).
 Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries, const Segments& keys,
               const AttentionOptions& options);
 

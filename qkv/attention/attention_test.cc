@@ -130,8 +130,9 @@ TEST(Probe, SeesTheSameWeightsInAPromptAndStepByStep) {
 TEST(Attention, RunsWithoutATapeWhereNothingNeedsAGradient) {
   const Shapes shapes{.heads = {.n_heads = 1, .d_k = 2}, .q_lengths = {3}, .kv_lengths = {}};
   const Inputs in = random_inputs(shapes, DType::kF32);
-  EXPECT_FALSE(attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys, {.heads = shapes.heads})
-                   .requires_grad());
+  const AttentionOptions options{.heads = shapes.heads, .rules = {soft_cap(30), causal()}};
+  EXPECT_FALSE(attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys, options).requires_grad());
+  EXPECT_TRUE(attention(Var(in.q), Var(in.k), Var(in.v, true), in.queries, in.keys, options).requires_grad());
 }
 
 TEST(Attention, GradientsReachColumnsOfOneFusedProjection) {
@@ -163,6 +164,38 @@ void expect_error(ErrorCode code, const std::string& piece, const std::function<
     EXPECT_EQ(e.code(), code) << e.what();
     EXPECT_NE(std::string(e.what()).find(piece), std::string::npos) << e.what();
   }
+}
+
+// Says that its queries are wider than it makes them, or scales what has no scale.
+class WrongScore final : public Score {
+ public:
+  explicit WrongScore(Pairing pairing) : pairing_(std::move(pairing)) {}
+  std::string_view name() const override { return "wrong"; }
+  Pairing pairing(const HeadSizes& /*heads*/) const override { return pairing_; }
+
+ private:
+  Pairing pairing_;
+};
+
+TEST(Attention, AScoreOfOnesOwnIsCheckedOnEveryPath) {
+  const AttentionOptions options{.heads = {.n_heads = 2, .d_k = 3},
+                                 .score = std::make_shared<WrongScore>(Pairing{.width = 6})};
+  const Tensor x = Tensor::zeros({2, 6}, DType::kF32), wide = Tensor::zeros({2, 12}, DType::kF32);
+  const char* piece = "a prepared q has 6 columns, needs 2 heads x 6 = 12";
+  expect_error(ErrorCode::kShape, piece,
+               [&] { (void)attention(Var(x), Var(x), Var(x), Segments({2}), Segments({2}), options); });
+  expect_error(ErrorCode::kShape, piece, [&] {
+    const KeyValueSpan keys[] = {
+        {.k = wide.data<float>(), .v = x.data<float>(), .kv_len = 2, .k_row_stride = 12, .v_row_stride = 6}};
+    (void)attention_cached(x, Segments({2}), keys, DType::kF32, options);
+  });
+  ParameterSet set(1);
+  const Pairing scaled{
+      .kind = Pairing::Kind::kTanhSum, .width = 3, .scale = 0.5, .v = set.constant("v", {2, 3}, 1)};
+  expect_error(ErrorCode::kValue, "wrong scales a sum of tanh by 0.5; scale its v instead", [&] {
+    (void)attention(Var(x), Var(x), Var(x), Segments({2}), Segments({2}),
+                    {.heads = options.heads, .score = std::make_shared<WrongScore>(scaled)});
+  });
 }
 
 TEST(Attention, ErrorsNameTheSizes) {

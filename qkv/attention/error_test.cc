@@ -229,8 +229,8 @@ TEST_P(Error, IsAtMostTwiceThatOfAPlainEvaluationAndThreeTimesInGradients) {
     Errors plain;
     std::vector<Errors> blocked(tables().size());
     for (uint64_t seed : {1, 2, 3}) {
-      Case c{.seed = seed, .dtype = dtype, .heads = {.n_heads = 1, .n_kv_heads = 1, .d_k = 16, .d_v = 12}};
-      c.lengths = {{.q = 67, .kv = 67}};
+      Case c{.seed = seed, .dtype = dtype, .heads = {.n_heads = 2, .n_kv_heads = 1, .d_k = 16, .d_v = 12}};
+      c.lengths = {{.q = 67, .kv = 67}, {.q = 20, .kv = 20}};
       GetParam().set(c);
       Drawn d = make(c);
       const Results exact = run(in_f64(d), AttentionPath::kReference);

@@ -23,8 +23,6 @@ void for_all(const HeadSizes& heads, Use&& use) {
         ParameterSet set(1, accumulator_dtype(dtype));
         for (const NormalizerPtr& normalizer :
              {softmax_normalizer(), softmax_with_sink(set, "n", heads), sigmoid(), sparsemax(), entmax15()}) {
-          const bool blockwise = normalizer->blockwise() != Normalizer::Blockwise::kNone;
-          if (path == AttentionPath::kAuto && !blockwise) continue;
           use(AttentionOptions{.heads = heads, .normalizer = normalizer, .path = path, .kernels = table},
               dtype,
               fmt::format("{} {} {}{}", name(dtype), name(table->isa), normalizer->name(),

@@ -19,15 +19,16 @@ class Normalizer {
   virtual ~Normalizer() = default;
   virtual std::string_view name() const = 0;
 
-  /// What the blocked paths need of it to go tile by tile; kNone: it needs whole rows, which the reference
-  /// path has.
+  /// What the blocked paths need of it to go tile by tile; kNone: it needs whole rows, which kRows and
+  /// kReference have.
   enum class Blockwise { kNone, kSoftmax, kSigmoid };
   virtual Blockwise blockwise() const { return Blockwise::kNone; }
 
   /// The definition, on whole rows. s [n] becomes w in place; the result is the row's lse where there is one.
   virtual double weights(int64_t head, int64_t n, double* s) const = 0;
   virtual float weights(int64_t head, int64_t n, float* s) const = 0;
-  /// g [n] holds dL/dw and gets dL/ds; the gradient of parameter() is added to *gradient, of this head.
+  /// g [n] holds dL/dw, 0 where w is 0, and gets dL/ds; the gradient of parameter() is added to *gradient, of
+  /// this head.
   virtual void backward(int64_t head, int64_t n, const double* w, double* g, double* gradient) const = 0;
   virtual void backward(int64_t head, int64_t n, const float* w, float* g, float* gradient) const = 0;
 

@@ -2,6 +2,8 @@
 
 #include "qkv/attention/own_rule.h"
 
+#include <atomic>
+
 #include "qkv/attention/test_cases.h"
 
 namespace qkv {
@@ -47,6 +49,28 @@ TEST(OwnRule, GetsSequenceAndHeadAndPlaces) {
   const ScoreTile<float> tile{{.batch = 4, .head = 3, .i0 = 2, .j0 = 1, .rows = 2, .cols = 3}, 3, scores};
   bias(code)->apply(tile);
   EXPECT_EQ(std::vector<float>(scores, scores + 6), (std::vector<float>{4321, 4322, 4323, 4331, 4332, 4333}));
+}
+
+// Counts the tiles whose scores somebody computed.
+class CountTiles final : public EditFor<CountTiles> {
+ public:
+  template <class A>
+  void edit(const ScoreTile<A>& /*tile*/) const noexcept {
+    ++tiles;
+  }
+  mutable std::atomic<int64_t> tiles = 0;
+};
+
+TEST(OwnRule, TilesThatItHidesWhollyAreNotComputed) {
+  const HeadSizes heads{.n_heads = 1, .d_k = 4};
+  const Inputs in = random_inputs({.heads = heads, .q_lengths = {150}, .kv_lengths = {}}, DType::kF32);
+  const MaskPtr own = mask([](int64_t, int64_t, int64_t i, int64_t j) { return j <= i; });
+  for (AttentionPath path : {AttentionPath::kBlocked, AttentionPath::kRows, AttentionPath::kDecode}) {
+    const auto count = std::make_shared<CountTiles>();
+    (void)attention(Var(in.q), Var(in.k), Var(in.v), in.queries, in.keys,
+                    {.heads = heads, .rules = {count, own}, .path = path});
+    EXPECT_EQ(count->tiles, 6) << static_cast<int>(path);  // of 3 x 3
+  }
 }
 
 TEST(OwnRule, IsTheSameByDistanceAndByPairOnEveryPath) {

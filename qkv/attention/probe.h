@@ -19,7 +19,8 @@ struct AttentionRow {
   std::string site;
   int64_t layer = 0, head = 0, sequence = 0;
   int64_t position = 0;             // of the query: past + its row in the sequence
-  double lse = 0;                   // log sum_j exp(score_j); -inf if the query sees no key
+  double lse = 0;                   // log sum_j exp(score_j), with a sink its exp too; -inf if that sums
+                                    // nothing. Of softmax alone: else 0
   double entropy = 0;               // -sum_j w_j log w_j, in nats: 0 for one key, log n for n keys alike
   std::vector<float> attn_weights;  // [kv_len]; or of `keys`, where the probe has a top_k
   std::vector<int64_t> keys;        // empty: all, in order; else the heaviest, the heaviest first

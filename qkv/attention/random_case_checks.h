@@ -20,7 +20,7 @@ inline double largest_gain(const Tensor& x, int64_t d) {
   return gain;
 }
 
-/// How far the blocked path may lie from the reference, relative to 1 + the largest number of a tensor. To
+/// How far the blocked path may lie from the reference, relative to the largest number of a tensor or 1. To
 /// find what is wrong, not how exact it is (error_test.cc does that): several times what correct cases
 /// showed. The gradients of keys, values, rules, scores and sinks are sums over rows and heads, of their
 /// errors too; that of a slope weighs them by distance. What backward takes from a rounded result grows with
@@ -56,12 +56,20 @@ inline std::string difference(const Drawn& d, const Results& a, const Results& b
     for (double one : y)
       if (std::isfinite(one)) largest = std::max(largest, std::abs(one));
     const double bound = tolerance(d, a[t].first) * largest;
+    double squares = 0, differences = 0, count = 0;
     for (size_t i = 0; i < x.size(); ++i) {
       if (!std::isfinite(x[i]) && !std::isfinite(y[i])) continue;
       if (!(std::abs(x[i] - y[i]) <= bound))
         return fmt::format("{} {}: element {} is {}, in the reference {}", a[t].first,
                            a[t].second.shape().str(), i, x[i], y[i]);
+      if (!std::isfinite(x[i]) || !std::isfinite(y[i])) continue;
+      squares += y[i] * y[i], differences += (x[i] - y[i]) * (x[i] - y[i]), ++count;
     }
+    // A gradient that is missing would be within the bound of its largest error.
+    const double rms = std::sqrt(differences / std::max(1.0, count));
+    if (rms > 0.2 * (std::sqrt(squares / std::max(1.0, count)) + tolerance(d, a[t].first)))
+      return fmt::format("{} {}: differs by {} at root mean square, the reference is {}", a[t].first,
+                         a[t].second.shape().str(), rms, std::sqrt(squares / count));
   }
   return "";
 }

@@ -81,12 +81,14 @@ class Edit : public Rule {
   /// True if s' - s does not depend on s nor on trainable numbers: gradients then pass unchanged and backward
   /// is never called.
   virtual bool passes_gradients() const { return true; }
-  /// Whether backward reads `tile.scores`, which then hold s'. Where it says no there are none, and the memory
-  /// and the copy are saved.
+  /// Whether backward reads `tile.scores`, which then hold s'. Where it says no there are none, and the
+  /// memory and the copy are saved.
   virtual bool backward_reads_scores() const { return !passes_gradients(); }
   /// ds [rows, cols], rows tile.stride apart, holds dL/ds' and gets dL/ds. The gradient of parameter() is
   /// added to `gradient`, of its size(1) numbers of tile.head. It must be linear in ds, and a pair whose ds
-  /// is 0 keeps 0 whatever its score: hidden ones may be NaN.
+  /// is 0 keeps 0 whatever its score: hidden ones may be NaN. Tiles of different sequences and key/value
+  /// heads come at the same time. With a parameter() or inputs() each tile comes once, those of one such head
+  /// one after the other; without them possibly twice, so that it must not sum anything itself.
   virtual void backward(const ScoreTile<float>& /*tile*/, float* /*ds*/, float* /*gradient*/) const noexcept {
   }
   virtual void backward(const ScoreTile<double>& /*tile*/, double* /*ds*/,

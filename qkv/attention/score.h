@@ -22,7 +22,7 @@ struct Pairing {
   };
   Kind kind = Kind::kDot;
   int64_t width = 0;
-  double scale = 1;  // > 0
+  double scale = 1;  // of kDot, > 0
   ParameterPtr v;    // [n_heads, width], of kTanhSum alone
 };
 

@@ -162,6 +162,45 @@ TEST(Normalizers, TheProbeShowsTheirWeights) {
   }
 }
 
+// A softmax as one would write it: no thought of hidden keys.
+class WholeRowSoftmax final : public Normalizer {
+ public:
+  std::string_view name() const override { return "whole_row_softmax"; }
+  double weights(int64_t h, int64_t n, double* s) const override {
+    return softmax_normalizer()->weights(h, n, s);
+  }
+  float weights(int64_t h, int64_t n, float* s) const override {
+    return softmax_normalizer()->weights(h, n, s);
+  }
+  void backward(int64_t, int64_t n, const double* w, double* g, double*) const override { run(n, w, g); }
+  void backward(int64_t, int64_t n, const float* w, float* g, float*) const override { run(n, w, g); }
+
+ private:
+  template <class A>
+  static void run(int64_t n, const A* w, A* g) {
+    A mean = 0;
+    for (int64_t j = 0; j < n; ++j) mean += w[j] * g[j];
+    for (int64_t j = 0; j < n; ++j) g[j] = w[j] * (g[j] - mean);
+  }
+};
+
+TEST(Normalizers, OfOnesOwnHearNothingOfHiddenKeysWhateverTheirValues) {
+  const HeadSizes heads{.n_heads = 1, .d_k = 4};
+  Inputs in = random_inputs({.heads = heads, .q_lengths = {200}, .kv_lengths = {}}, DType::kF64);
+  // Keys 0 to 63, a tile that nobody sees, and 70, one among others.
+  const MaskPtr hides = mask([](auto, auto, auto, auto j) { return j > 63 && j != 70; });
+  for (int64_t j : {3, 70})
+    for (int64_t c = 0; c < 4; ++c)
+      in.v.rows(j, j + 1).columns(c, c + 1).copy_from(Tensor::from({1, 1}, {std::nan("")}, DType::kF64));
+  AttentionOptions options{.heads = heads, .rules = {hides}};
+  const Outcome want = run(in, options);
+  options.normalizer = std::make_shared<WholeRowSoftmax>();
+  for (AttentionPath path : {AttentionPath::kReference, AttentionPath::kRows}) {
+    options.path = path;
+    expect_close(run(in, options), want, 1e-12, path == AttentionPath::kRows ? "rows" : "reference");
+  }
+}
+
 TEST(Normalizers, ThatNeedWholeRowsSayWhatWouldWork) {
   const Inputs in =
       random_inputs({.heads = {.n_heads = 1, .d_k = 4}, .q_lengths = {3}, .kv_lengths = {}}, DType::kF32);

@@ -107,7 +107,10 @@ class TileMask {
         for (int64_t r = 0; r < tile.rows; ++r) words_[r] &= one_[r];
       some_ = true;
     }
-    return some_ ? Sight::kSome : Sight::kAll;
+    if (!some_) return Sight::kAll;
+    uint64_t any = 0;
+    for (int64_t r = 0; r < tile.rows; ++r) any |= words_[r];
+    return (any & low_bits(tile.cols)) != 0 ? Sight::kSome : Sight::kNone;
   }
   /// Null where everything is visible.
   const uint64_t* words() const { return some_ ? words_ : nullptr; }

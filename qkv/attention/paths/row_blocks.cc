@@ -234,9 +234,13 @@ class RowGradients {
 
   // dL/dW in dw_ becomes dL/d(scores).
   void score_gradients(const RowBlock& block, int64_t h) {
-    for (int64_t r = 0; r < block.rows; ++r)
-      p_.normalizer->backward(h, block.cols, rows_.row(rows_.w, block, h, r), rows_.row(dw_, block, h, r),
-                              g_.d_normalizer.of(index_, h));
+    for (int64_t r = 0; r < block.rows; ++r) {
+      const A* w = rows_.row(rows_.w, block, h, r);
+      A* dw = rows_.row(dw_, block, h, r);
+      // Hidden keys' values may be NaN, and tiles that nobody sees were never written.
+      for (int64_t j = 0; j < block.cols; ++j) dw[j] = w[j] == 0 ? A(0) : dw[j];
+      p_.normalizer->backward(h, block.cols, w, dw, g_.d_normalizer.of(index_, h));
+    }
     A* ds = rows_.rows_of(dw_, block, h);
     for (size_t e = p_.edits.size(); e-- > 0;) {
       if (p_.edits[e]->passes_gradients()) continue;

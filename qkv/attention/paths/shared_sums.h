@@ -16,6 +16,9 @@ namespace qkv::paths {
 template <class A>
 class SharedSums {
  public:
+  /// A wave is of at least four sequences, and of as many more as `floats` numbers (32 MiB in f32) hold.
+  explicit SharedSums(int64_t floats = int64_t{1} << 23) : most_(floats) {}
+
   /// `numbers` [n_heads, size] of each sequence will be given to add.
   void want(HeadSums<A>& numbers, int64_t n_heads, int64_t size, std::function<void(const A*)> add) {
     numbers = {.sums = nullptr, .n_heads = n_heads, .size = size};
@@ -29,8 +32,7 @@ class SharedSums {
     const int64_t n = static_cast<int64_t>(all.size());
     int64_t floats = 0;
     for (const Wanted& w : wanted_) floats += w.floats();
-    constexpr int64_t kFloats = 1 << 23;  // 32 MiB in f32
-    const int64_t wave = std::clamp(kFloats / std::max<int64_t>(1, floats), std::min<int64_t>(4, n), n);
+    const int64_t wave = std::clamp(most_ / std::max<int64_t>(1, floats), std::min<int64_t>(4, n), n);
     for (Wanted& w : wanted_) {
       w.memory = Tensor::empty({wave, w.floats()}, dtype_of<A>::value);
       w.numbers->sums = w.memory.template data<A>();
@@ -52,6 +54,7 @@ class SharedSums {
     std::function<void(const A*)> add;
     int64_t floats() const { return numbers->n_heads * numbers->size; }
   };
+  const int64_t most_;
   std::vector<Wanted> wanted_;
 };
 
