@@ -24,14 +24,14 @@ struct Flags {
   bool json = false;
   BenchAttention attention;
   DType compute() const { return compute_dtype_from_name(dtype); }
+  Precision precision() const { return precision_from_name(dtype); }
 };
 
 void bench_translate(const Flags& f) {
   const std::vector<std::string> lines = read_lines(f.input);
-  TranslateOptions options{.batch_sentences = f.batch};
-  set_precision(options, f.dtype);
+  TranslateOptions options{.precision = f.precision(), .batch_sentences = f.batch};
   options.search.beam_size = f.beam;
-  const Translator translator(TranslationModel::load(f.model), options);
+  const Translator translator(TranslationModel::load(f.model, options.precision), options);
   int64_t tokens = 0;
   const Timing timing = timed(
       [&] {
@@ -41,11 +41,9 @@ void bench_translate(const Flags& f) {
       },
       f.reps, 1, 300);
   const double sentences = static_cast<double>(lines.size());
-  print_case({.name = fmt::format("translate beam {} batch {} {}", f.beam, f.batch,
-                                  options.int8 ? "int8" : name(options.dtype)),
+  print_case({.name = fmt::format("translate beam {} batch {} {}", f.beam, f.batch, name(options.precision)),
               .shape = fmt::format("{}x{}", f.batch, f.beam),
-              .dtype = options.dtype,
-              .int8 = options.int8,
+              .precision = options.precision,
               .unit = "tok_s",
               .work = static_cast<double>(tokens),
               .more = {{"sentences", lines.size()},
@@ -89,7 +87,7 @@ void add_bench_command(CLI::App& app) {
   infer->footer("Example:\n  qkv bench infer --case bert-base-s128 --batch 32 --dtype bf16 --json");
   infer->callback([flags] {
     traced(flags->trace, [&] {
-      bench_infer(flags->name.empty() ? "bert-base-s128" : flags->name, flags->texts, flags->compute(),
+      bench_infer(flags->name.empty() ? "bert-base-s128" : flags->name, flags->texts, flags->precision(),
                   flags->json);
     });
   });
@@ -98,11 +96,8 @@ void add_bench_command(CLI::App& app) {
   gemm->add_option("--shape", flags->shape, "MxKxN; without it, thirty of them");
   common(gemm);
   gemm->footer("Examples:\n  qkv bench gemm --json\n  qkv bench gemm --shape 512x768x3072 --dtype int8");
-  gemm->callback([flags] {
-    TranslateOptions precision;  // as translate's: int8 beside the dtypes
-    set_precision(precision, flags->dtype);
-    traced(flags->trace, [&] { bench_gemm(flags->shape, precision.dtype, precision.int8, flags->json); });
-  });
+  gemm->callback(
+      [flags] { traced(flags->trace, [&] { bench_gemm(flags->shape, flags->precision(), flags->json); }); });
 
   CLI::App* attention = bench->add_subcommand("attention", "the attention op alone, on random numbers");
   BenchAttention& a = flags->attention;

@@ -35,17 +35,17 @@ std::vector<Products> products_of(const std::string& shape) {
 
 }  // namespace
 
-void bench_gemm(const std::string& shape, DType dtype, bool int8, bool json) {
+void bench_gemm(const std::string& shape, const Precision& precision, bool json) {
+  const DType dtype = precision.dtype;
   for (const Products& p : products_of(shape)) {
     const Tensor w = random_tensor({p.k, p.n}, 2, accumulator_dtype(dtype));
-    const PackedMatrix b = int8 ? pack_matrix_int8(w, dtype) : pack_matrix(w, dtype);
+    const PackedMatrix b = pack_matrix(w, precision);
     for (const int64_t m : p.m) {
       const Tensor a = random_tensor({m, p.k}, 1, dtype), c = Tensor::empty({m, p.n}, dtype);
       const std::string text = fmt::format("{}x{}x{}", m, p.k, p.n);
-      print_case({.name = fmt::format("gemm {} {}", text, int8 ? "int8" : name(dtype)),
+      print_case({.name = fmt::format("gemm {} {}", text, name(precision)),
                   .shape = text,
-                  .dtype = dtype,
-                  .int8 = int8,
+                  .precision = precision,
                   .work = 2e-9 * static_cast<double>(m) * static_cast<double>(p.k) * static_cast<double>(p.n),
                   .bytes = static_cast<double>(a.n_bytes() + b.data->bytes() + c.n_bytes())},
                  timed([&] { matmul(a, b, c); }), json);

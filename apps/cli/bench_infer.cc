@@ -10,14 +10,14 @@
 
 namespace qkv::cli {
 
-void bench_infer(const std::string& name, int64_t batch, DType dtype, bool json) {
-  QKV_CHECK(name == "bert-base-s128", kValue, "bench infer: no case is called '{}'; there is bert-base-s128",
-            name);
+void bench_infer(const std::string& which, int64_t batch, const Precision& precision, bool json) {
+  QKV_CHECK(which == "bert-base-s128", kValue, "bench infer: no case is called '{}'; there is bert-base-s128",
+            which);
   QKV_CHECK(batch >= 1 && batch <= 4096, kValue, "bench infer: batch is {}, needs to be 1 to 4096", batch);
   constexpr int64_t kLength = 128;
   BertConfig config;
   config.masked_lm = false;
-  const Bert model(config, 1);
+  const Bert model(config, ParameterStart(1, precision));
   RandomStream random({.seed = 1});
   std::vector<int32_t> ids(static_cast<size_t>(batch * kLength));
   for (int32_t& id : ids) id = static_cast<int32_t>(random.below(static_cast<uint64_t>(config.vocab_size)));
@@ -25,7 +25,7 @@ void bench_infer(const std::string& name, int64_t batch, DType dtype, bool json)
   const NoGrad off;
   const Timing timing = timed(
       [&] {
-        Pass pass = Pass::running(dtype);
+        Pass pass = Pass::running(precision.dtype);
         (void)model(pass, ids, texts);
       },
       7, 2);
@@ -34,9 +34,9 @@ void bench_infer(const std::string& name, int64_t batch, DType dtype, bool json)
   const double d = static_cast<double>(config.d_model), d_ff = static_cast<double>(config.d_ff);
   const double flops = static_cast<double>(batch * kLength * config.n_layers) *
                        (2 * (4 * d * d + 2 * d * d_ff) + 4 * static_cast<double>(kLength) * d);
-  print_case({.name = fmt::format("bert-base infer s{} b{} {}", kLength, batch, qkv::name(dtype)),
+  print_case({.name = fmt::format("bert-base infer s{} b{} {}", kLength, batch, name(precision)),
               .shape = fmt::format("{}x{}", batch, kLength),
-              .dtype = dtype,
+              .precision = precision,
               .unit = "seq_s",
               .work = static_cast<double>(batch),
               .more = {{"gflops_best", std::round(flops / timing.min_s / 1e8) / 10},

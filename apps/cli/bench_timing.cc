@@ -90,7 +90,7 @@ double peak_rss_mb() {
 
 void print_case(const BenchCase& c, const Timing& t, bool json) {
   const double rss = peak_rss_mb();  // before the roofline takes memory of its own
-  const double peak = peak_flops(c.int8 ? Multiplied::kInt8 : multiplied(c.dtype));
+  const double peak = peak_flops(multiplied(c.precision));
   const double compute = t.flops / peak;
   const double memory = c.bytes > 0 ? c.bytes / read_bandwidth(static_cast<int64_t>(c.bytes)) : 0;
   const bool memory_binds = memory > compute;
@@ -110,7 +110,7 @@ void print_case(const BenchCase& c, const Timing& t, bool json) {
   line["bound"] = memory_binds ? "memory" : "products";
   for (const auto& [key, value] : c.more.items()) line[key] = value;
   line["shape"] = c.shape;
-  line["dtype"] = c.int8 ? "int8" : qkv::name(c.dtype);
+  line["dtype"] = qkv::name(c.precision);
   line["isa"] = qkv::name(isa());
   line["threads"] = threads();
   line["peak_rss_mb"] = std::round(rss);

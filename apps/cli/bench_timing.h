@@ -4,8 +4,8 @@
 #include <functional>
 #include <string>
 
-#include "qkv/base/dtype.h"
 #include "qkv/io/json.h"
+#include "qkv/tensor/matmul.h"
 
 namespace qkv::cli {
 
@@ -25,8 +25,7 @@ double peak_rss_mb();
 
 struct BenchCase {
   std::string name, shape;
-  DType dtype = DType::kF32;
-  bool int8 = false;            // weights of 8 bits: products are compared with the peak of such
+  Precision precision;          // of products, whose peak they are compared with
   std::string unit = "gflops";  // or tok_s
   double work = 0;              // of a call: 10^9 operations as the peers' scripts count them, or tokens
   double bytes = 0;             // that a call has to read and write at least; 0: products bind, not memory

@@ -78,7 +78,7 @@ std::string left_out(const std::map<OnPage, int64_t>& on_page, size_t shown) {
 
 void run(Flags f) {
   TranslateOptions options = f.translate;
-  set_precision(options, f.dtype);
+  options.precision = precision_from_name(f.dtype);
   if (!f.prefix.empty()) options.prefix = {f.prefix};
   QKV_CHECK(f.penalty == "length" || f.penalty == "gnmt", kValue,
             "--length-penalty-kind: '{}' is neither length nor gnmt", f.penalty);
@@ -93,7 +93,7 @@ void run(Flags f) {
   check_different_files(f.trace, "--trace", f.html, "--html");
   QKV_CHECK(f.model_given || io::exists(f.model), kIo,
             "{}: no such directory; run from qkv's folder, or give --model DIR", f.model);
-  const Translator translator(TranslationModel::load(f.model), options);
+  const Translator translator(TranslationModel::load(f.model, options.precision), options);
 
   if (f.draw) f.show.align = true;
   Output output(f.output);

@@ -4,10 +4,16 @@
 
 namespace qkv {
 
+const Tensor& Parameter::value() const {
+  QKV_CHECK(value_.defined(), kUnsupported,
+            "{}: was packed for running, and its value is gone; load the model without a Precision", name_);
+  return value_;
+}
+
 void Parameter::set_value(Tensor value) {
-  QKV_CHECK(value.shape() == value_.shape(), kShape, "{}: needs {}, got {}", name_, value_.shape().str(),
+  QKV_CHECK(value.shape() == shape_, kShape, "{}: needs {}, got {}", name_, shape_.str(),
             value.shape().str());
-  value_.copy_from(value);
+  this->value().copy_from(value);
   value_changed();
 }
 
@@ -17,8 +23,16 @@ void Parameter::run_in_int8() {
   packed_ = {};
 }
 
+void Parameter::keep_packed(const Precision& precision) {
+  int8_ = precision.int8;
+  trainable_ = false;
+  packed_ = {};
+  (void)packed_transposed(precision.dtype);
+  value_ = grad_ = {};
+}
+
 const Tensor& Parameter::grad() {
-  if (!grad_.defined()) grad_ = Tensor::zeros(value_.shape(), value_.dtype());
+  if (!grad_.defined()) grad_ = Tensor::zeros(shape_, value().dtype());
   return grad_;
 }
 
@@ -28,15 +42,13 @@ void Parameter::zero_grad() {
 
 const PackedMatrix& Parameter::packed_transposed(DType compute) {
   PackedMatrix& p = packed_.transposed;
-  if (!p.defined() || p.dtype != compute)
-    p = int8_ ? pack_matrix_int8(value_.transpose(0, 1), compute)
-              : pack_matrix(value_.transpose(0, 1), compute);
+  if (!p.defined() || p.dtype != compute) p = pack_matrix(value().transpose(0, 1), Precision{compute, int8_});
   return p;
 }
 
 const PackedMatrix& Parameter::packed(DType compute) {
   PackedMatrix& p = packed_.plain;
-  if (!p.defined() || p.dtype != compute) p = pack_matrix(value_, compute);
+  if (!p.defined() || p.dtype != compute) p = pack_matrix(value(), compute);
   return p;
 }
 

@@ -14,10 +14,13 @@ namespace qkv {
 /// accumulator's dtype (f32, or f64 in gradient checks) whatever dtype the activations have.
 class Parameter {
  public:
-  Parameter(std::string name, Tensor value) : name_(std::move(name)), value_(std::move(value)) {}
+  Parameter(std::string name, Tensor value)
+      : name_(std::move(name)), shape_(value.shape()), value_(std::move(value)) {}
 
   const std::string& name() const { return name_; }
-  const Tensor& value() const { return value_; }
+  const Shape& shape() const { return shape_; }
+  /// Error kUnsupported: keep_packed() let it go.
+  const Tensor& value() const;
   /// Whoever writes into value() says so, or products go on using the old packed copies.
   void value_changed() { packed_ = {}; }
   void set_value(Tensor value);  // Error kShape if the shape changes
@@ -31,6 +34,10 @@ class Parameter {
   bool is_table() const { return is_table_; }
   void set_table(bool is_table) { is_table_ = is_table; }
 
+  /// Whether it is read by products alone, packed: a linear layer's weight.
+  bool only_multiplies() const { return only_multiplies_; }
+  void set_only_multiplies(bool only_multiplies) { only_multiplies_ = only_multiplies; }
+
   bool trainable() const { return trainable_; }
   void set_trainable(bool trainable) { trainable_ = trainable; }
   /// The gradient's sum so far: zeros at first use. Backward passes add to it.
@@ -38,12 +45,15 @@ class Parameter {
   bool has_grad() const { return grad_.defined(); }
   void zero_grad();
 
-  /// Products with it are done in 8-bit integers (kernels/gemm_int8.h): for running. It does not train then.
+  /// Products with it are done in 8-bit integers: for running. It does not train then.
   void run_in_int8();
   bool runs_in_int8() const { return int8_; }
+  /// For running alone: packs it for y = x W^T and lets the value go, half of a model's memory or more. It
+  /// neither trains nor is saved then.
+  void keep_packed(const Precision& precision);
 
   /// value [n, k] as the right operand of y = x W^T (forward) and of dx = dy W (backward), packed once per
-  /// change.
+  /// change. Error kUnsupported: it was packed for another dtype, or for running, and its value is gone.
   const PackedMatrix& packed_transposed(DType compute);
   const PackedMatrix& packed(DType compute);
 
@@ -52,8 +62,9 @@ class Parameter {
     PackedMatrix transposed, plain;
   };
   std::string name_;
+  Shape shape_;
   Tensor value_, grad_;
-  bool trainable_ = true, decays_ = false, is_table_ = false, int8_ = false;
+  bool trainable_ = true, decays_ = false, is_table_ = false, only_multiplies_ = false, int8_ = false;
   Packed packed_;
 };
 using ParameterPtr = std::shared_ptr<Parameter>;

@@ -118,12 +118,12 @@ BertConfig load_bert_config(const std::string& dir) {
   return bert_config_from_json(read_model_config(dir), config_path(dir));
 }
 
-std::unique_ptr<Bert> load_bert(const std::string& dir) {
+std::unique_ptr<Bert> load_bert(const std::string& dir, std::optional<Precision> only_runs) {
   BertConfig config = load_bert_config(dir);
   ModelWeights weights(dir, layout());
   config.pooler = weights.holds("bert.pooler.dense.weight");
   config.masked_lm = weights.holds("cls.predictions.transform.dense.weight");
-  return load_weights_into<Bert>(config, weights);
+  return load_weights_into<Bert>(config, weights, only_runs);
 }
 
 }  // namespace qkv

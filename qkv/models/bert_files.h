@@ -27,6 +27,6 @@ BertConfig load_bert_config(const std::string& dir);
 /// With the heads whose weights are there. Files of BertModel (names without "bert.") and those with the old
 /// LayerNorm.gamma and beta are read too; the next-sentence head is passed over. Errors: those of
 /// bert_config_from_json() and ModelWeights.
-std::unique_ptr<Bert> load_bert(const std::string& dir);
+std::unique_ptr<Bert> load_bert(const std::string& dir, std::optional<Precision> only_runs = {});
 
 }  // namespace qkv

@@ -113,10 +113,10 @@ Gpt2Config load_gpt2_config(const std::string& dir) {
   return gpt2_config_from_json(read_model_config(dir), config_path(dir));
 }
 
-std::unique_ptr<Gpt2> load_gpt2(const std::string& dir) {
+std::unique_ptr<Gpt2> load_gpt2(const std::string& dir, std::optional<Precision> only_runs) {
   const Gpt2Config config = load_gpt2_config(dir);
   ModelWeights weights(dir, layout(config));
-  return load_weights_into<Gpt2>(config, weights);
+  return load_weights_into<Gpt2>(config, weights, only_runs);
 }
 
 }  // namespace qkv

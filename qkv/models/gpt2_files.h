@@ -27,6 +27,6 @@ Gpt2Config load_gpt2_config(const std::string& dir);
 
 /// Files with and without the prefix "transformer."; buffers (attn.bias) and a tied lm_head are passed over.
 /// Errors: those of gpt2_config_from_json() and ModelWeights.
-std::unique_ptr<Gpt2> load_gpt2(const std::string& dir);
+std::unique_ptr<Gpt2> load_gpt2(const std::string& dir, std::optional<Precision> only_runs = {});
 
 }  // namespace qkv

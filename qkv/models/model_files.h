@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -65,10 +66,12 @@ class ModelWeights {
   std::set<std::string> used_;
 };
 
-/// A model with the weights of a directory, which has to hold all of them and nothing else.
+/// A model with the weights of a directory, which has to hold all of them and nothing else. only_runs: as
+/// ParameterStart::running.
 template <class Model, class Config>
-std::unique_ptr<Model> load_weights_into(const Config& config, ModelWeights& weights) {
-  auto model = std::make_unique<Model>(config, weights.reader());
+std::unique_ptr<Model> load_weights_into(const Config& config, ModelWeights& weights,
+                                         std::optional<Precision> only_runs) {
+  auto model = std::make_unique<Model>(config, ParameterStart(weights.reader(), only_runs));
   weights.check_all_used();
   return model;
 }

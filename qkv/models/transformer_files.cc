@@ -23,13 +23,14 @@ TransformerConfig load_transformer_config(const std::string& dir) {
   return transformer_config_from_json(read_model_config(dir), config_path(dir));
 }
 
-std::unique_ptr<Transformer> load_transformer(const std::string& dir) {
-  return load_transformer(dir, load_transformer_config(dir));
+std::unique_ptr<Transformer> load_transformer(const std::string& dir, std::optional<Precision> only_runs) {
+  return load_transformer(dir, load_transformer_config(dir), only_runs);
 }
 
-std::unique_ptr<Transformer> load_transformer(const std::string& dir, const TransformerConfig& config) {
+std::unique_ptr<Transformer> load_transformer(const std::string& dir, const TransformerConfig& config,
+                                              std::optional<Precision> only_runs) {
   ModelWeights weights(dir, {.place = {}, .other_spellings = {}, .passed_over = passed_over});
-  return load_weights_into<Transformer>(config, weights);
+  return load_weights_into<Transformer>(config, weights, only_runs);
 }
 
 }  // namespace qkv

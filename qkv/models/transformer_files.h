@@ -20,9 +20,11 @@ TransformerConfig load_transformer_config(const std::string& dir);
 /// that other tools keep beside the weights (tied copies, sinusoids) are known by name and passed over.
 /// Errors: kIo (missing file), kFormat (damaged or mismatched part, named), kUnsupported (an architecture qkv
 /// does not have).
-std::unique_ptr<Transformer> load_transformer(const std::string& dir);
+std::unique_ptr<Transformer> load_transformer(const std::string& dir,
+                                              std::optional<Precision> only_runs = {});
 
 /// The same with a config that load_transformer_config(dir) has given.
-std::unique_ptr<Transformer> load_transformer(const std::string& dir, const TransformerConfig& config);
+std::unique_ptr<Transformer> load_transformer(const std::string& dir, const TransformerConfig& config,
+                                              std::optional<Precision> only_runs = {});
 
 }  // namespace qkv

@@ -10,7 +10,7 @@ namespace qkv {
 class Linear {
  public:
   Linear(ParameterSet& set, const std::string& name, int64_t d_in, int64_t d_out, double gain = 1)
-      : weight_(set.xavier_uniform(name + ".weight", {d_out, d_in}, gain)),
+      : weight_(set.for_products(set.xavier_uniform(name + ".weight", {d_out, d_in}, gain))),
         bias_(set.constant(name + ".bias", {d_out}, 0)) {}
 
   /// x [n, d_in] -> [n, d_out]

@@ -7,6 +7,11 @@
 namespace qkv {
 namespace {
 
+// Vectors are added, not multiplied; of tables, the output layer alone multiplies.
+void run_in_int8(Parameter& parameter) {
+  if (parameter.shape().rank() == 2 && !parameter.runs_in_int8()) parameter.run_in_int8();
+}
+
 // FNV-1a: a fixed, documented hash, so that a name gives the same random stream in every build.
 uint32_t hash_of(const std::string& name) {
   uint32_t h = 2166136261u;
@@ -66,8 +71,19 @@ ParameterPtr ParameterSet::from(const std::string& name, const Shape& shape,
 
 ParameterPtr ParameterSet::add(ParameterPtr parameter) {
   QKV_CHECK(find(parameter->name()) == nullptr, kInternal, "parameter {} is made twice", parameter->name());
+  if (start_.running && start_.running->int8) qkv::run_in_int8(*parameter);
   all_.push_back(parameter);
   return parameter;
+}
+
+ParameterPtr ParameterSet::for_products(ParameterPtr weight) const {
+  weight->set_only_multiplies(true);
+  if (start_.running) weight->keep_packed(*start_.running);
+  return weight;
+}
+
+void ParameterSet::run_in_int8() const {
+  for (const ParameterPtr& p : all_) qkv::run_in_int8(*p);
 }
 
 ParameterPtr ParameterSet::find(const std::string& name) const {
@@ -78,7 +94,7 @@ ParameterPtr ParameterSet::find(const std::string& name) const {
 
 int64_t ParameterSet::numel() const {
   int64_t n = 0;
-  for (const ParameterPtr& p : all_) n += p->value().numel();
+  for (const ParameterPtr& p : all_) n += p->shape().numel();
   return n;
 }
 

@@ -2,6 +2,7 @@
 // All parameters of a model, in the order they were made, under the names they have in its files.
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,12 +15,15 @@ namespace qkv {
 /// has none, so no memory is taken for a model that its file does not hold.
 using ParameterReader = std::function<Tensor(const std::string& name, const Shape& shape)>;
 
-/// Where values come from: a seed for fresh ones, or a reader of saved ones.
+/// Where values come from: a seed for fresh ones, or a reader of saved ones. And whether the model will only
+/// run: weights of products are then packed one by one as they come, and no second copy stays.
 struct ParameterStart {
-  ParameterStart(uint64_t s) : seed(s) {}
-  ParameterStart(ParameterReader r) : read(std::move(r)) {}
+  ParameterStart(uint64_t s, std::optional<Precision> only_runs = {}) : seed(s), running(only_runs) {}
+  ParameterStart(ParameterReader r, std::optional<Precision> only_runs = {})
+      : read(std::move(r)), running(only_runs) {}
   uint64_t seed = 0;
   ParameterReader read;  // null: fresh values
+  std::optional<Precision> running;
 };
 
 /// Makes and owns parameters. Fresh values are a function of (seed, name) alone, so adding a layer does not
@@ -36,8 +40,13 @@ class ParameterSet {
   ParameterPtr constant(const std::string& name, const Shape& shape, double value);
   /// Values one after the other, row-major.
   ParameterPtr from(const std::string& name, const Shape& shape, const std::vector<double>& values);
+  /// Says of a weight of this set that products alone read it: in a model that only runs it is packed now.
+  ParameterPtr for_products(ParameterPtr weight) const;
   /// Takes a parameter made elsewhere into the set. Error kInternal: the name is taken.
   ParameterPtr add(ParameterPtr parameter);
+
+  /// All products with these parameters in 8-bit integers from here on: for running.
+  void run_in_int8() const;
 
   const std::vector<ParameterPtr>& all() const { return all_; }
   ParameterPtr find(const std::string& name) const;  // null if there is none

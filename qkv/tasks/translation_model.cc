@@ -43,7 +43,7 @@ void save_for_transformers(const TranslationModel& model, const std::string& dir
 
 }  // namespace
 
-TranslationModel TranslationModel::load(const std::string& given) {
+TranslationModel TranslationModel::load(const std::string& given, std::optional<Precision> only_runs) {
   const std::string dir = resolve_model_directory(given);
   TranslationModel model;
   // The weights last: what does not fit is seen before they take time and memory.
@@ -52,7 +52,7 @@ TranslationModel TranslationModel::load(const std::string& given) {
   model.target_tokenizer = config.shared_vocab() ? model.source_tokenizer
                                                  : load_with_end(dir + "/target_tokenizer.json",
                                                                  config.target_vocab(), config.eos_id);
-  model.transformer = load_transformer(dir, config);
+  model.transformer = load_transformer(dir, config, only_runs);
   return model;
 }
 
@@ -75,6 +75,13 @@ DType compute_dtype_from_name(std::string_view name) {
   if (name == "auto") return default_compute_dtype();
   QKV_CHECK(name == "bf16" || name == "f32", kValue, "dtype: '{}' is not one of bf16, f32, auto", name);
   return dtype_from_name(name);
+}
+
+Precision precision_from_name(std::string_view name) {
+  if (name == "int8") return {.dtype = default_compute_dtype(), .int8 = true};
+  QKV_CHECK(name == "auto" || name == "bf16" || name == "f32", kValue,
+            "dtype: '{}' is not one of bf16, f32, int8, auto", name);
+  return {.dtype = compute_dtype_from_name(name)};
 }
 
 }  // namespace qkv

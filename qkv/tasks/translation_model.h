@@ -2,6 +2,7 @@
 // A translation model as it lies in a directory: a Transformer and its tokenizers.
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "qkv/models/transformer.h"
@@ -17,7 +18,9 @@ struct TranslationModel {
   /// A model directory, or a run directory of `qkv train translate`, of which the weights chosen on
   /// validation are taken. Errors: kIo, kFormat, kUnsupported; parts that do not fit each other (a tokenizer
   /// that gives ids for which the embedding has no row) are named, before any weight is read.
-  static TranslationModel load(const std::string& dir);
+  /// With a Precision it can run in that alone: weights are packed for it as they are read, and nothing else
+  /// of them is kept.
+  static TranslationModel load(const std::string& dir, std::optional<Precision> only_runs = {});
   /// config.json, model.safetensors, tokenizer.json (and target_tokenizer.json for separate vocabularies);
   /// for a public architecture also tokenizer_config.json and generation_config.json, which qkv does not
   /// read.
@@ -28,5 +31,7 @@ struct TranslationModel {
 DType default_compute_dtype();
 /// "bf16", "f32", or "auto" for the default. Error kValue for anything else.
 DType compute_dtype_from_name(std::string_view name);
+/// These, or "int8", whose activations are as in "auto". Error kValue.
+Precision precision_from_name(std::string_view name);
 
 }  // namespace qkv

@@ -21,11 +21,6 @@ struct Item {
 
 }  // namespace
 
-void set_precision(TranslateOptions& options, std::string_view name) {
-  options.int8 = name == "int8";
-  options.dtype = options.int8 ? default_compute_dtype() : compute_dtype_from_name(name);
-}
-
 const std::string& Translation::text() const {
   static const std::string nothing;
   return n_best.empty() ? nothing : n_best.front().text;
@@ -34,9 +29,7 @@ const std::string& Translation::text() const {
 Translator::Translator(TranslationModel model, const TranslateOptions& options)
     : model_(std::move(model)), options_(options) {
   const TransformerConfig& config = model_.transformer->config();
-  if (options_.int8)
-    for (const ParameterPtr& p : model_.transformer->parameters().all())
-      if (p->value().rank() == 2) p->run_in_int8();  // of tables, the output layer alone multiplies
+  if (options_.precision.int8) model_.transformer->parameters().run_in_int8();
   options_.search.start_id = config.start_id;
   options_.search.eos_id = config.eos_id;
   options_.search.pad_id = config.pad_id;
@@ -127,7 +120,8 @@ std::vector<Translation> Translator::translate(const std::vector<std::string>& l
                                       : model_.target_tokenizer->encode(prefix, false));
       }
     }
-    TransformerStepModel step_model(*model_.transformer, sources, options_.dtype, options_.head_controls);
+    TransformerStepModel step_model(*model_.transformer, sources, options_.precision.dtype,
+                                    options_.head_controls);
     std::vector<decode::NBest> batch = decode::beam_search(step_model, search);
     for (size_t k = begin; k < end; ++k) found[order[k]] = std::move(batch[k - begin]);
   }
@@ -169,7 +163,7 @@ AttentionMaps Translator::explain(const std::vector<int32_t>& source_ids,
   target_in.resize(target_ids.size());
 
   Probe probe{.sites = sites, .controls = options_.head_controls};
-  Pass pass = Pass::running(options_.dtype);
+  Pass pass = Pass::running(options_.precision.dtype);
   const Var memory = model.encode(pass, source_ids, source, &probe);
   model.decode(pass, target_in, target, memory, source, &probe);
 

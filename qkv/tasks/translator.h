@@ -13,9 +13,7 @@
 namespace qkv {
 
 struct TranslateOptions {
-  DType dtype = default_compute_dtype();  // of activations
-  bool int8 =
-      false;  // products with weights in 8-bit integers (kernels/gemm_int8.h). It stays with the model
+  Precision precision{.dtype = default_compute_dtype()};  // that of the model, if it was loaded for one
   decode::SearchOptions search;  // start, eos and pad are the model's, whatever stands here
   int64_t batch_sentences = 64;  // sentences searched together; changes speed and memory, never the output
   int64_t max_source_tokens =
@@ -24,10 +22,6 @@ struct TranslateOptions {
       prefix;  // each line's forced beginning of the target, or empty; one for all, or one a line
   const HeadControls* head_controls = nullptr;  // heads to switch, weaken or disturb; null: none
 };
-
-/// dtype and int8 for a name: "auto", "f32", "bf16", or "int8", whose activations are as in "auto". Error
-/// kValue.
-void set_precision(TranslateOptions& options, std::string_view name);
 
 /// What became of one line.
 struct Translation {
@@ -54,6 +48,7 @@ struct AttentionMaps {
 
 class Translator {
  public:
+  /// int8 stays with a model that was not loaded for it.
   Translator(TranslationModel model, const TranslateOptions& options);
 
   /// Result n belongs to line n. Lines of white space alone give empty results. Errors: kValue (text that is

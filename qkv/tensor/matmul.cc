@@ -88,6 +88,8 @@ std::string product_text(int64_t m, int64_t k, int64_t n, std::string_view numbe
 
 }  // namespace
 
+std::string_view name(const Precision& precision) { return precision.int8 ? "int8" : name(precision.dtype); }
+
 int64_t flop_count() { return flops.load(std::memory_order_relaxed); }
 void count_flops(int64_t n) {
   flops.fetch_add(n, std::memory_order_relaxed);
@@ -151,6 +153,10 @@ PackedMatrix pack_matrix_int8(const Tensor& b, DType compute) {
                  .n_end = end});
   });
   return packed;
+}
+
+PackedMatrix pack_matrix(const Tensor& b, const Precision& compute) {
+  return compute.int8 ? pack_matrix_int8(b, compute.dtype) : pack_matrix(b, compute.dtype);
 }
 
 void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const MatmulOptions& options) {

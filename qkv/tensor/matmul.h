@@ -9,6 +9,14 @@ namespace qkv {
 
 using kernels::Activation;
 
+/// How a model runs: activations of a dtype; its products with weights of the same, or in 8-bit integers
+/// (kernels/gemm_int8.h).
+struct Precision {
+  DType dtype = DType::kF32;
+  bool int8 = false;
+};
+std::string_view name(const Precision& precision);  // "int8", or the dtype's
+
 /// The right operand of a product, rearranged for the kernels of `dtype`, the type of the left one.
 struct PackedMatrix {
   int64_t k = 0, n = 0;
@@ -24,6 +32,8 @@ PackedMatrix pack_matrix(const Tensor& b, DType compute);
 /// b [k, n] in 8-bit integers, a scale for each column: matmul() then turns each row of a into integers too.
 /// b as above; compute f32 or bf16. Errors: kDtype, kShape (k above kernels::kInt8Depth).
 PackedMatrix pack_matrix_int8(const Tensor& b, DType compute);
+
+PackedMatrix pack_matrix(const Tensor& b, const Precision& compute);  // either
 
 struct MatmulOptions {
   Tensor bias;  // [n] of the accumulator's dtype, or undefined

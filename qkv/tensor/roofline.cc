@@ -97,8 +97,9 @@ std::string_view name(Multiplied numbers) {
   return "?";
 }
 
-Multiplied multiplied(DType dtype) {
-  return kernels::visit_dtype(dtype, []<class T>(T) {
+Multiplied multiplied(const Precision& precision) {
+  if (precision.int8) return Multiplied::kInt8;
+  return kernels::visit_dtype(precision.dtype, []<class T>(T) {
     return std::is_same_v<T, double>  ? Multiplied::kF64
            : std::is_same_v<T, float> ? Multiplied::kF32
                                       : Multiplied::kBF16;

@@ -11,14 +11,14 @@
 #include <cstdint>
 #include <string_view>
 
-#include "qkv/base/dtype.h"
+#include "qkv/tensor/matmul.h"
 
 namespace qkv {
 
 /// What is multiplied: numbers of a dtype, or the bytes that 8-bit models run on (kernels/gemm_int8.h).
 enum class Multiplied { kF64, kF32, kBF16, kInt8 };
-std::string_view name(Multiplied numbers);  // "f64", "f32", "bf16", "int8"
-Multiplied multiplied(DType dtype);         // Error kDtype
+std::string_view name(Multiplied numbers);          // "f64", "f32", "bf16", "int8"
+Multiplied multiplied(const Precision& precision);  // Error kDtype
 
 /// Operations a second of products (a multiply-add counts two) on `n_threads` threads together, at most
 /// threads() of them. Takes about `seconds`.

@@ -32,9 +32,9 @@ Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias, A
   const trace::Span span("linear", trace::Kind::kOp);
   span.note([&] { return weight->name(); });
   const Tensor& in = x.value();
-  QKV_CHECK(in.rank() == 2 && in.size(1) == weight->value().size(1), kShape,
-            "linear: {} takes rows of {}, got {}", weight->name(), weight->value().size(1), in.shape().str());
-  const Tensor out = Tensor::empty({in.size(0), weight->value().size(0)}, in.dtype());
+  QKV_CHECK(in.rank() == 2 && in.size(1) == weight->shape()[1], kShape, "linear: {} takes rows of {}, got {}",
+            weight->name(), weight->shape()[1], in.shape().str());
+  const Tensor out = Tensor::empty({in.size(0), weight->shape()[0]}, in.dtype());
   const bool trainable = weight->trainable() || (bias && bias->trainable());
   const bool keep = grad_enabled() && (x.requires_grad() || trainable);
   const bool from_output = activation == Activation::kRelu || activation == Activation::kTanh;
