@@ -56,8 +56,8 @@ struct CacheTensor {
 class KvCache {
  public:
   KvCache();
-  /// Errors: kValue: a negative number, a sliding cache without a window, a pool of pages of another size, an
-  /// option of another layout than this one;
+  /// Errors: kValue: a negative number, a sliding cache without a window or with one of 2^31 and more (n_sink
+  /// likewise), a pool of pages of another size, an option of another layout than this one;
   /// kUnsupported: kBF16 of rows that are bf16 already, a rope that scales.
   KvCache(int64_t n_sequences, const CacheShape& shape, const KvCacheOptions& options = {});
   /// One key/value head of these widths.

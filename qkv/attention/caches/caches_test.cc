@@ -209,6 +209,9 @@ TEST(SlidingCache, TurnsTheSinksOnWithTheWindow) {
 TEST(SlidingCache, SaysWhatItCannotDo) {
   EXPECT_ERROR(kValue, "needs a positive window and no negative n_sink, got 0 and 4",
                KvCache(1, shape_of(DType::kF32), sliding(4, 0)));
+  for (const auto& [n_sink, window] : {std::pair{int64_t{4}, INT64_MAX}, {INT64_MAX, int64_t{8}}})
+    EXPECT_ERROR(kValue, "needs a window and n_sink below 2^31",
+                 KvCache(1, shape_of(DType::kF32), sliding(n_sink, window)));
   KvCache cache(1, shape_of(DType::kF32), sliding(2, 8));
   EXPECT_ERROR(kValue, "a sliding cache of window 8 takes at most so many rows at once, got 9",
                append(cache, {9}, 1));

@@ -9,6 +9,7 @@
 
 #include "qkv/attention/caches/children.h"
 #include "qkv/attention/caches/row_store.h"
+#include "qkv/base/checked.h"
 #include "qkv/base/memory.h"
 #include "qkv/tensor/tensor.h"
 
@@ -27,6 +28,14 @@ class SlidingStore final : public RowStore {
     QKV_CHECK(n_sink >= 0 && window > 0, kValue,
               "kv cache: a sliding cache needs a positive window and no negative n_sink, got {} and {}",
               window, n_sink);
+    constexpr int64_t kFar = int64_t{1} << 31;
+    QKV_CHECK(
+        n_sink < kFar && window < kFar, kValue,
+        "kv cache: a sliding cache needs a window and n_sink below 2^31, got {} and {}; to let no row go, "
+        "take a contiguous or a paged one",
+        window, n_sink);
+    block_rows_ = n_sink + 2 * window;
+    block_bytes_ = checked_mul(block_rows_, format.row_bytes, "kv cache: bytes of a sliding cache's block");
   }
 
   int64_t size() const override { return static_cast<int64_t>(sequences_.size()); }
@@ -44,7 +53,7 @@ class SlidingStore final : public RowStore {
     Sequence& sequence = sequences_[s];
     if (n <= 0) return;
     if (!sequence.rows) {
-      sequence.rows = Buffer::allocate((n_sink_ + 2 * window_) * format_.row_bytes);
+      sequence.rows = Buffer::allocate(block_bytes_);
       sequence.sinks = Buffer::allocate(n_sink_ * format_.row_bytes);
     }
     const int64_t kept = sequence.length + n - n_sink_;  // in the window, if all of it stays
@@ -52,7 +61,7 @@ class SlidingStore final : public RowStore {
     const int64_t drop = kept - window_;
     int64_t first = sequence.begin + n_sink_ + drop;  // of the window from now on
     const int64_t stay = sequence.length - n_sink_ - drop;
-    if (first + window_ > n_sink_ + 2 * window_) {
+    if (first + window_ > block_rows_) {
       std::memmove(at(sequence, n_sink_), at(sequence, first), static_cast<size_t>(stay * format_.row_bytes));
       first = n_sink_;
     }
@@ -147,6 +156,7 @@ class SlidingStore final : public RowStore {
 
   RowFormat format_;
   int64_t n_sink_, window_;
+  int64_t block_rows_ = 0, block_bytes_ = 0;  // of a sequence
   std::shared_ptr<const Rope> rope_;
   std::vector<Sequence> sequences_;
 };
