@@ -18,12 +18,13 @@ struct Window {
 };
 /// Query i sees keys i - m dilation for 0 <= m < back, and i + m dilation for 1 <= m <= ahead: sliding and
 /// dilated windows (Beltagy et al., "Longformer" (2020), arXiv:2004.05150, section 3.1). Error kValue: back
-/// or dilation below 1, ahead below 0.
+/// or dilation below 1, ahead below 0, one of them 2^31 or more.
 MaskPtr sliding_window(const Window& window);
 inline MaskPtr sliding_window(int64_t back) { return sliding_window(Window{.back = back}); }
 
 /// Query i sees keys j with i - j a multiple of stride (Child et al., "Sparse Transformers" (2019),
-/// arXiv:1904.10509, section 4.3; its first pattern is sliding_window(stride)). Error kValue: stride < 1.
+/// arXiv:1904.10509, section 4.3; its first pattern is sliding_window(stride)). Error kValue: stride < 1 or
+/// >= 2^31.
 MaskPtr strided(int64_t stride);
 
 /// Sequence b sees its first visible[b] keys: padding at the end of a fixed-size buffer. Error kValue: a
@@ -48,7 +49,7 @@ MaskPtr global_positions(std::vector<int64_t> positions);
 /// Error kValue: block < 1; kShape: rows of different lengths.
 MaskPtr block_sparse(int64_t block, std::vector<std::vector<bool>> shown);
 
-/// What any of the masks shows. Error kValue: no masks.
+/// What any of the masks shows. Error kValue: no masks, a null one.
 MaskPtr any_of(std::vector<MaskPtr> masks);
 
 }  // namespace qkv

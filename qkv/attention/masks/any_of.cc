@@ -41,6 +41,8 @@ class AnyOf final : public Mask {
 
 MaskPtr any_of(std::vector<MaskPtr> masks) {
   QKV_CHECK(!masks.empty(), kValue, "any_of: no masks");
+  for (size_t m = 0; m < masks.size(); ++m)
+    QKV_CHECK(masks[m], kValue, "any_of: mask {} of {} is null", m, masks.size());
   return std::make_shared<AnyOf>(std::move(masks));
 }
 

@@ -1,6 +1,8 @@
 #include "qkv/attention/masks.h"
 
+#include "qkv/attention/sdpa.h"
 #include "qkv/attention/test_cases.h"
+#include "qkv/base/testing.h"
 
 namespace qkv {
 namespace {
@@ -192,6 +194,12 @@ TEST(Masks, RefuseSizesThatMeanNothing) {
   EXPECT_THROW((void)block_sparse(0, {}), Error);
   EXPECT_THROW((void)block_sparse(2, {{true}, {true, false}}), Error);
   EXPECT_THROW((void)any_of({}), Error);
+  EXPECT_ERROR(kValue, "mask 1 of 2 is null", (void)any_of({causal(), nullptr}));
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  EXPECT_ERROR(kValue, "from 1 to below 2^31", (void)strided(kMost));
+  EXPECT_ERROR(kValue, "below 2^31", (void)sliding_window({.back = 1, .ahead = kMost}));
+  EXPECT_ERROR(kValue, "past is -1", (void)mask_tensor(Tensor::zeros({1, 1, 1, 1}, DType::kI32), -1));
+  EXPECT_ERROR(kValue, "past is -1", (void)bias_tensor(Var(random_tensor({1, 1, 1, 1}, 1)), 1, 1, 1, 1, -1));
   EXPECT_THROW(averages(1, {nullptr}, {1}), Error);
 }
 

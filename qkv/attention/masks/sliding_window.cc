@@ -41,11 +41,11 @@ class SlidingWindow final : public Mask {
 }  // namespace
 
 MaskPtr sliding_window(const Window& w) {
-  QKV_CHECK(w.back >= 1 && w.ahead >= 0 && w.dilation >= 1, kValue,
-            "sliding_window: back {}, ahead {}, dilation {}: needs at least 1, 0, 1", w.back, w.ahead,
-            w.dilation);
   constexpr int64_t kFar = int64_t{1} << 31;
-  QKV_CHECK(w.back < kFar && w.ahead < kFar && w.dilation < kFar, kValue, "sliding_window: beyond 2^31");
+  QKV_CHECK(
+      w.back >= 1 && w.ahead >= 0 && w.dilation >= 1 && w.back < kFar && w.ahead < kFar && w.dilation < kFar,
+      kValue, "sliding_window: back {}, ahead {}, dilation {}: needs at least 1, 0, 1 and below 2^31", w.back,
+      w.ahead, w.dilation);
   return std::make_shared<SlidingWindow>(w);
 }
 

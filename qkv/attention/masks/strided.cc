@@ -32,7 +32,8 @@ class Strided final : public Mask {
 }  // namespace
 
 MaskPtr strided(int64_t stride) {
-  QKV_CHECK(stride >= 1, kValue, "strided: stride is {}, needs at least 1", stride);
+  QKV_CHECK(stride >= 1 && stride < int64_t{1} << 31, kValue,
+            "strided: stride is {}, needs to be from 1 to below 2^31", stride);
   return std::make_shared<Strided>(stride);
 }
 

@@ -126,6 +126,7 @@ class BiasTensor final : public EditFor<BiasTensor> {
 }  // namespace
 
 MaskPtr mask_tensor(const Tensor& visible, int64_t past) {
+  QKV_CHECK(past >= 0, kValue, "mask_tensor: past is {}, needs to be at least 0", past);
   QKV_CHECK(visible.defined() && visible.dtype() == DType::kI32, kDtype,
             "mask_tensor: needs i32, 0 or not, got {}; numbers to add go into bias_tensor",
             visible.defined() ? name(visible.dtype()) : "nothing");
@@ -134,6 +135,7 @@ MaskPtr mask_tensor(const Tensor& visible, int64_t past) {
 
 EditPtr bias_tensor(const Var& bias, int64_t n_batch, int64_t n_heads, int64_t q_len, int64_t kv_len,
                     int64_t past) {
+  QKV_CHECK(past >= 0, kValue, "bias_tensor: past is {}, needs to be at least 0", past);
   QKV_CHECK(bias.defined() && bias.dtype() != DType::kI32, kDtype,
             "bias_tensor: needs f64, f32 or bf16; true and false go into mask_tensor");
   return std::make_shared<BiasTensor>(bias, std::array{n_batch, n_heads, q_len, kv_len}, past);
