@@ -12,10 +12,14 @@ namespace {
 Tensor rows_of(const Tensor& x) {
   return x.transpose(1, 2).contiguous().reshape({x.size(0) * x.size(2), x.size(1) * x.size(3)});
 }
-Tensor heads_of(const Tensor& rows, int64_t batch, int64_t heads) {
-  const Tensor x = rows.contiguous();
-  return x.reshape({batch, x.size(0) / std::max<int64_t>(batch, 1), heads, x.size(1) / heads})
-      .transpose(1, 2);
+Tensor heads_of(const Tensor& rows, int64_t batch, int64_t length, int64_t heads) {
+  return rows.contiguous().reshape({batch, length, heads, rows.size(1) / heads}).transpose(1, 2);
+}
+// The length is given: a batch of 0 has no rows to count it by.
+Var split_heads(const Var& rows, int64_t batch, int64_t length, int64_t n_heads) {
+  const trace::Span span("split_heads", trace::Kind::kOp);
+  return Var::result(heads_of(rows.value(), batch, length, n_heads), rows.requires_grad(), {rows},
+                     [=](const Tensor& dy) { rows.add_grad(rows_of(dy)); });
 }
 // PyTorch's broadcasting: missing axes come first.
 Tensor with_four_axes(const Tensor& x, const char* what) {
@@ -41,23 +45,21 @@ void check_broadcasts(const Tensor& x, const Shape& to, const char* what) {
 }  // namespace
 
 Var split_heads(const Var& rows, int64_t batch, int64_t n_heads) {
-  const trace::Span span("split_heads", trace::Kind::kOp);
   QKV_CHECK(rows.defined() && rows.value().rank() == 2 && batch >= 0 && n_heads > 0 &&
                 rows.size(1) % n_heads == 0 && (batch > 0 ? rows.size(0) % batch == 0 : rows.size(0) == 0),
             kShape, "split_heads: {} is not [batch ({}) * length, n_heads ({}) * width]",
             rows.defined() ? rows.value().shape().str() : "nothing", batch, n_heads);
-  return Var::result(heads_of(rows.value(), batch, n_heads), rows.requires_grad(), {rows},
-                     [=](const Tensor& dy) { rows.add_grad(rows_of(dy)); });
+  return split_heads(rows, batch, batch > 0 ? rows.size(0) / batch : 0, n_heads);
 }
 
 Var merge_heads(const Var& heads) {
   const trace::Span span("merge_heads", trace::Kind::kOp);
-  QKV_CHECK(heads.defined() && heads.value().rank() == 4, kShape,
-            "merge_heads: needs [batch, n_heads, length, width], got {}",
+  QKV_CHECK(heads.defined() && heads.value().rank() == 4 && heads.size(1) > 0, kShape,
+            "merge_heads: needs [batch, n_heads, length, width] with n_heads > 0, got {}",
             heads.defined() ? heads.value().shape().str() : "nothing");
-  const int64_t batch = heads.size(0), n_heads = heads.size(1);
+  const int64_t batch = heads.size(0), n_heads = heads.size(1), length = heads.size(2);
   return Var::result(rows_of(heads.value()), heads.requires_grad(), {heads},
-                     [=](const Tensor& dy) { heads.add_grad(heads_of(dy, batch, n_heads)); });
+                     [=](const Tensor& dy) { heads.add_grad(heads_of(dy, batch, length, n_heads)); });
 }
 
 Var scaled_dot_product_attention(const Var& query, const Var& key, const Var& value, const SdpaOptions& o) {
@@ -77,6 +79,9 @@ Var scaled_dot_product_attention(const Var& query, const Var& key, const Var& va
       "scaled_dot_product_attention: query {}, key {}, value {}: batch, and d_k, heads and length of key and "
       "value need to agree",
       query.value().shape().str(), key.value().shape().str(), value.value().shape().str());
+  QKV_CHECK(n_heads > 0 && kv_heads > 0, kShape,
+            "scaled_dot_product_attention: {} query heads and {} key heads, needs at least one of each",
+            n_heads, kv_heads);
   QKV_CHECK(o.enable_gqa || n_heads == kv_heads, kValue,
             "scaled_dot_product_attention: {} query heads and {} key heads; set enable_gqa to share them",
             n_heads, kv_heads);
@@ -129,7 +134,7 @@ Var scaled_dot_product_attention(const Var& query, const Var& key, const Var& va
       kv_lengths(static_cast<size_t>(batch), kv_len), pasts(static_cast<size_t>(batch), past);
   return split_heads(attention(merge_heads(query), merge_heads(key), merge_heads(value),
                                Segments(q_lengths, pasts), Segments(kv_lengths), options),
-                     batch, n_heads);
+                     batch, q_len, n_heads);
 }
 
 }  // namespace qkv

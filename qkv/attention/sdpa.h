@@ -43,11 +43,11 @@ struct SdpaOptions {
 
 /// Between the two faces: rows [batch * length, n_heads * width], as projections give them, and [batch,
 /// n_heads, length, width]. Splitting copies nothing, and merging what was split neither. With gradients.
-/// Errors kShape.
+/// Split, a batch of 0 has length 0. Errors kShape, n_heads 0 among them.
 Var split_heads(const Var& rows, int64_t batch, int64_t n_heads);
 Var merge_heads(const Var& heads);
 
-/// softmax(scale Q K^T + bias, where visible) V.
+/// softmax(scale Q K^T + bias, where attn_mask is TRUE: it says what MAY be seen) V.
 /// torch.nn.functional.scaled_dot_product_attention of PyTorch 2.5 in meaning.
 ///
 ///   query    [batch, n_heads,    q_len,  d_k]   f64 | f32 | bf16; any strides

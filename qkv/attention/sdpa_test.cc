@@ -1,6 +1,7 @@
 #include "qkv/attention/sdpa.h"
 
 #include "qkv/attention/test_cases.h"
+#include "qkv/base/testing.h"
 
 namespace qkv {
 namespace {
@@ -145,6 +146,22 @@ TEST(Sdpa, HeadsAreSplitAndMergedWithoutACopyAndWithGradients) {
   EXPECT_THROW((void)split_heads(rows, 4, 4), Error);
   EXPECT_THROW((void)split_heads(rows, 2, 3), Error);
   EXPECT_THROW((void)merge_heads(rows), Error);
+}
+
+TEST(Sdpa, ABatchOfNothingKeepsItsSizesAndHasAGradient) {
+  const Var q(Tensor::zeros({0, 2, 5, 4}, DType::kF64), true),
+      v(Tensor::zeros({0, 2, 7, 3}, DType::kF64), true), k(Tensor::zeros({0, 2, 7, 4}, DType::kF64), true);
+  const Var out = scaled_dot_product_attention(q, k, v);
+  EXPECT_EQ(out.value().shape(), (Shape{0, 2, 5, 3}));
+  backward(out, out.value());
+  EXPECT_EQ(q.grad().shape(), q.value().shape());
+  EXPECT_EQ(v.grad().shape(), v.value().shape());
+}
+
+TEST(Sdpa, RefusesNoHeads) {
+  const Var none(Tensor::zeros({2, 0, 5, 4}, DType::kF64), true);
+  EXPECT_ERROR(kShape, "with n_heads > 0, got [2, 0, 5, 4]", (void)merge_heads(none));
+  EXPECT_ERROR(kShape, "0 query heads and 0 key heads", (void)scaled_dot_product_attention(none, none, none));
 }
 
 TEST(Sdpa, SaysWhatDoesNotFit) {
