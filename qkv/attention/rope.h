@@ -42,7 +42,8 @@ struct RopeOptions {
 ///   (x, y) -> (x cos t f_p - y sin t f_p, x sin t f_p + y cos t f_p), times the attention factor of kYarn.
 class Rope {
  public:
-  /// Errors: kValue: rotary_dims odd or beyond d_k; a base, factor or length that makes no sense.
+  /// Errors: kValue: rotary_dims odd or beyond d_k; a base, factor, length or number of turns
+  /// that makes no sense.
   Rope(int64_t d_k, const RopeOptions& options);
 
   /// x [n_tokens, n_heads * d_k], f64 | f32 | bf16 -> same shape, computed in the accumulator's type. Row r

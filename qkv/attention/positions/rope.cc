@@ -59,6 +59,17 @@ void check(int64_t d_k, int64_t dims, const RopeOptions& o) {
   if (s.kind == Kind::kYarn || s.kind == Kind::kLlama3)
     QKV_CHECK(s.original_max_len > 0, kValue,
               "rope: this scaling needs original_max_len, the length trained on");
+  if (s.kind == Kind::kYarn) {
+    const auto positive = [](double x) { return x > 0 && std::isfinite(x); };
+    QKV_CHECK(
+        positive(s.beta_fast) && positive(s.beta_slow), kValue,
+        "rope: beta_fast ({}) and beta_slow ({}) are numbers of turns, need to be positive; 32 and 1 are "
+        "usual",
+        s.beta_fast, s.beta_slow);
+    QKV_CHECK(s.attention_factor == 0 || positive(s.attention_factor), kValue,
+              "rope: attention_factor is {}, needs to be positive, or 0 for 0.1 ln(factor) + 1",
+              s.attention_factor);
+  }
   if (s.kind == Kind::kNtk)
     QKV_CHECK(dims > 2, kValue, "rope: NTK-aware scaling needs more than 2 rotary dims");
   if (s.kind == Kind::kLlama3)

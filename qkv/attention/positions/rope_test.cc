@@ -1,6 +1,7 @@
 #include "qkv/attention/rope.h"
 
 #include "qkv/attention/test_cases.h"
+#include "qkv/base/testing.h"
 
 namespace qkv {
 namespace {
@@ -103,6 +104,17 @@ TEST(Rope, RefusesSizesThatMeanNothing) {
   EXPECT_THROW(Rope(4, {.base = 1}), Error);
   EXPECT_THROW(Rope(4, {.scaling = {.kind = RopeScaling::Kind::kLinear, .factor = 0}}), Error);
   EXPECT_THROW(Rope(4, {.scaling = {.kind = RopeScaling::Kind::kYarn, .factor = 2}}), Error);
+  for (const double turns : {-1.0, 0.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
+    RopeScaling yarn{.kind = RopeScaling::Kind::kYarn, .factor = 2, .original_max_len = 8};
+    yarn.beta_fast = turns;
+    EXPECT_ERROR(kValue, "beta_fast", Rope(4, {.scaling = yarn}));
+    yarn = {.kind = yarn.kind, .factor = 2, .original_max_len = 8, .beta_slow = turns};
+    EXPECT_ERROR(kValue, "beta_slow", Rope(4, {.scaling = yarn}));
+    yarn = {.kind = yarn.kind, .factor = 2, .original_max_len = 8, .attention_factor = turns};
+    if (turns != 0) {
+      EXPECT_ERROR(kValue, "attention_factor", Rope(4, {.scaling = yarn}));
+    }
+  }
   EXPECT_THROW((void)Rope(4, {})(Var(random_tensor({2, 6}, 1)), Segments({2}), 2), Error);
 }
 
