@@ -95,6 +95,18 @@ void check_layout(const KvCacheOptions& o) {
   belongs("rope", o.rope != nullptr, CacheLayout::kSliding);
 }
 
+std::unique_ptr<RowStore> make_store(const RowFormat& format, int64_t n, const KvCacheOptions& o) {
+  switch (o.layout) {
+    case CacheLayout::kPaged:
+      return paged_store(format, n, o.pool);
+    case CacheLayout::kSliding:
+      return sliding_store(format, n, o.n_sink.value_or(kUsualSinks), o.window, o.rope);
+    case CacheLayout::kContiguous:
+      break;
+  }
+  return contiguous_store(format, n);
+}
+
 }  // namespace
 
 KvCache::KvCache() : KvCache(0, 0, 0, DType::kF32) {}
@@ -106,22 +118,10 @@ KvCache::KvCache(int64_t n_sequences, int64_t k_width, int64_t v_width, DType dt
     : KvCache(n_sequences, CacheShape{.width = k_width, .d_v = v_width, .dtype = dtype}) {}
 
 KvCache::KvCache(int64_t n_sequences, const CacheShape& shape, const KvCacheOptions& options)
-    : format_(shape, options.stored), options_(options) {
+    : format_(shape, options.stored) {
   QKV_CHECK(n_sequences >= 0, kValue, "kv cache: {} sequences", n_sequences);
-  check_layout(options_);
-  store_ = make_store(n_sequences);
-}
-
-std::unique_ptr<RowStore> KvCache::make_store(int64_t n) const {
-  switch (options_.layout) {
-    case CacheLayout::kPaged:
-      return paged_store(format_, n, options_.pool);
-    case CacheLayout::kSliding:
-      return sliding_store(format_, n, options_.n_sink.value_or(kUsualSinks), options_.window, options_.rope);
-    case CacheLayout::kContiguous:
-      break;
-  }
-  return contiguous_store(format_, n);
+  check_layout(options);
+  store_ = make_store(format_, n_sequences, options);
 }
 
 int64_t KvCache::size() const { return store_->size(); }
@@ -200,7 +200,7 @@ std::vector<CacheTensor> KvCache::save() const {
   return tensors;
 }
 
-void KvCache::restore(std::span<const CacheTensor> tensors) {
+std::function<void()> KvCache::prepare_restore(std::span<const CacheTensor> tensors) {
   const std::vector<int64_t> lengths = lengths_in(tensors);
   const std::vector<Part> parts = parts_of(format_);
   std::vector<const CacheTensor*> found;
@@ -230,20 +230,19 @@ void KvCache::restore(std::span<const CacheTensor> tensors) {
   QKV_CHECK(tensors.size() == parts.size() + 1, kFormat, "kv cache: {} tensors to restore, this cache has {}",
             tensors.size(), parts.size() + 1);
 
-  std::unique_ptr<RowStore> store = make_store(static_cast<int64_t>(lengths.size()));
-  std::vector<std::byte> row(static_cast<size_t>(format_.row_bytes));
-  int64_t from = 0;
-  for (size_t s = 0; s < lengths.size(); ++s) {
-    for (int64_t i = 0; i < lengths[s]; ++i, ++from) {
-      for (size_t p = 0; p < parts.size(); ++p)
-        std::copy_n(found[p]->data.data() + from * parts[p].bytes, parts[p].bytes, row.data() + parts[p].at);
-      store->reserve(static_cast<int64_t>(s), 1);
-      store->push_stored(static_cast<int64_t>(s), row.data());
-    }
-    QKV_CHECK(!store->incomplete(), kFormat,
-              "kv cache: sequence {} has {} rows, more than this sliding cache keeps", s, lengths[s]);
-  }
-  store_ = std::move(store);
+  std::shared_ptr<RowStore> next = store_->successor(lengths);
+  return [this, next, lengths, parts, found,
+          row = std::vector<std::byte>(static_cast<size_t>(format_.row_bytes))]() mutable {
+    store_ = next;  // the old one goes: its pages are written now
+    int64_t from = 0;
+    for (size_t s = 0; s < lengths.size(); ++s)
+      for (int64_t i = 0; i < lengths[s]; ++i, ++from) {
+        for (size_t p = 0; p < parts.size(); ++p)
+          std::copy_n(found[p]->data.data() + from * parts[p].bytes, parts[p].bytes,
+                      row.data() + parts[p].at);
+        store_->push_stored(static_cast<int64_t>(s), row.data());
+      }
+  };
 }
 
 }  // namespace qkv

@@ -3,6 +3,7 @@
 // docs/math/decoding.md says what each layout and each way of storing costs, and what positions mean in a
 // sliding cache.
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -89,16 +90,19 @@ class KvCache {
   /// "v_scales". Error kUnsupported: a sliding cache that has let rows go.
   std::vector<CacheTensor> save() const;
   /// Takes what save() gave in place of what it holds, into its own layout. The sequences' number may differ;
-  /// shape and way of storing may not. Error kFormat: a tensor missing, unknown, of another dtype, shape or
-  /// size, a length that is negative, a scale that is. It then changes nothing.
-  void restore(std::span<const CacheTensor> tensors);
+  /// shape and way of storing may not. Pages of a paged cache are written again, so its pool needs to give
+  /// only those that come on top. Errors: kFormat: a tensor missing, unknown, of another dtype, shape or
+  /// size, a length that is negative, a scale that is, more rows than a sliding cache keeps; kValue: the pool
+  /// has too few pages. It then changes nothing.
+  void restore(std::span<const CacheTensor> tensors) { prepare_restore(tensors)(); }
+  /// restore() in two steps, so that several caches change together or not at all: this one takes the memory,
+  /// has all of the errors and changes nothing; what it returns puts the rows in place and cannot fail. Until
+  /// then the cache is not to be changed or moved, and the tensors are to stay.
+  std::function<void()> prepare_restore(std::span<const CacheTensor> tensors);
 
  private:
-  std::unique_ptr<RowStore> make_store(int64_t n_sequences) const;
-
   RowFormat format_;
-  KvCacheOptions options_;
-  std::unique_ptr<RowStore> store_;
+  std::shared_ptr<RowStore> store_;
 };
 
 }  // namespace qkv

@@ -164,6 +164,39 @@ TEST(PagedCache, TwoCachesMayShareAPoolAndItsLimit) {
   EXPECT_EQ(pool->in_use(), 2);
 }
 
+TEST(PagedCache, RestoresIntoItsOwnPages) {
+  const auto pool = pool_of(4);
+  KvCache cache(1, shape_of(DType::kF32), paged(pool)), want(1, shape_of(DType::kF32));
+  append(cache, {130}, 1);
+  append(want, {130}, 1);
+  const std::vector<CacheTensor> saved = cache.save();
+  append(cache, {1}, 2);
+  cache.restore(saved);
+  EXPECT_EQ(held(cache), held(want));
+  EXPECT_EQ(pool->in_use(), 3);
+  const int32_t twice[] = {0, 0};
+  cache.select(twice);
+  EXPECT_ERROR(kValue, "all 4 pages are in use", cache.restore(cache.save()));  // forks come apart: 6
+  EXPECT_EQ(cache.size(), 2) << "a refused call changes nothing";
+  EXPECT_EQ(pool->in_use(), 3);
+  cache.restore(saved);
+  EXPECT_EQ(held(cache), held(want));
+}
+
+TEST(SlidingCache, RestoresWhatItHeldBeforeItLetRowsGo) {
+  KvCache cache(1, shape_of(DType::kF32), sliding(2, 8)), want(1, shape_of(DType::kF32));
+  append(cache, {8}, 1);
+  append(want, {8}, 1);
+  const std::vector<CacheTensor> saved = cache.save();
+  append(cache, {7}, 2);
+  append(want, {3}, 2);
+  EXPECT_ERROR(kFormat, "sequence 0 has 11 rows, more than the 10 that this sliding cache keeps",
+               cache.restore(want.save()));
+  want.truncate(0, 8);
+  cache.restore(saved);
+  EXPECT_EQ(held(cache), held(want));
+}
+
 TEST(SlidingCache, KeepsTheFirstAndTheLastInConstantMemory) {
   const int64_t n = 100, n_sink = 3, window = 10;
   const Tensor k = keys(n, 1, DType::kF32), v = values(n, 1, DType::kF32);

@@ -53,6 +53,11 @@ class ContiguousStore final : public RowStore {
     for (const Sequence& s : sequences_) sum += s.capacity * format_.row_bytes;
     return sum;
   }
+  std::unique_ptr<RowStore> successor(std::span<const int64_t> lengths) const override {
+    auto next = std::make_unique<ContiguousStore>(format_, static_cast<int64_t>(lengths.size()));
+    for (size_t s = 0; s < lengths.size(); ++s) next->reserve(static_cast<int64_t>(s), lengths[s]);
+    return next;
+  }
 
  private:
   struct Sequence {

@@ -63,6 +63,19 @@ class PagedStore final : public RowStore {
     return span;
   }
   int64_t bytes() const override { return pool_->in_use() * pool_->page_bytes(); }
+  std::unique_ptr<RowStore> successor(std::span<const int64_t> lengths) const override {
+    std::vector<PagePool::Page> own;
+    for (const Sequence& s : sequences_) own.insert(own.end(), s.pages.begin(), s.pages.end());
+    std::sort(own.begin(), own.end());
+    own.erase(std::unique(own.begin(), own.end()), own.end());  // forks share theirs
+    auto next = std::make_unique<PagedStore>(format_, static_cast<int64_t>(lengths.size()), pool_);
+    for (size_t s = 0; s < lengths.size(); ++s)
+      for (int64_t left = lengths[s]; left > 0; left -= kPageRows) {
+        next->sequences_[s].add(own.empty() ? pool_->take() : own.back(), format_.v_at);
+        if (!own.empty()) own.pop_back();
+      }
+    return next;
+  }
 
  private:
   struct Sequence {

@@ -23,7 +23,7 @@ class RowStore {
   virtual void reserve(int64_t sequence, int64_t n) = 0;
   /// k and v become its next row, for which there is room.
   virtual void push(int64_t sequence, const void* k, const void* v) = 0;
-  /// The same with a row that is stored already, as restore() does.
+  /// The same with a row that is stored already, as restoring does.
   virtual void push_stored(int64_t sequence, const std::byte* row) = 0;
   virtual void truncate(int64_t sequence, int64_t length) = 0;
   /// Sequence r becomes what parents[r] was.
@@ -33,6 +33,10 @@ class RowStore {
   /// Whether rows that came are no longer there.
   virtual bool incomplete() const { return false; }
   virtual int64_t bytes() const = 0;
+  /// One of its kind to take its place: empty sequences, with room for so many rows each. Pages are this
+  /// one's own as far as they go, so rows may be pushed once this one is gone, and not before. Errors:
+  /// kValue: the pool has too few pages; kFormat: more rows than it keeps.
+  virtual std::unique_ptr<RowStore> successor(std::span<const int64_t> lengths) const = 0;
 };
 
 /// One block a sequence, that doubles when full. select() copies a block for a second child.

@@ -120,6 +120,17 @@ class SlidingStore final : public RowStore {
     for (const Sequence& s : sequences_) sum += s.rows ? s.rows->bytes() : 0;
     return sum;
   }
+  std::unique_ptr<RowStore> successor(std::span<const int64_t> lengths) const override {
+    auto next = std::make_unique<SlidingStore>(format_, static_cast<int64_t>(lengths.size()), n_sink_,
+                                               window_, rope_);
+    for (size_t s = 0; s < lengths.size(); ++s) {
+      QKV_CHECK(lengths[s] <= n_sink_ + window_, kFormat,
+                "kv cache: sequence {} has {} rows, more than the {} that this sliding cache keeps", s,
+                lengths[s], n_sink_ + window_);
+      next->reserve(static_cast<int64_t>(s), lengths[s]);
+    }
+    return next;
+  }
 
  private:
   struct Sequence {
