@@ -1,14 +1,65 @@
 #include "qkv/models/kv_cache_files.h"
 
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <functional>
 #include <vector>
 
+#include "qkv/base/quote.h"
 #include "qkv/io/safetensors.h"
+#include "qkv/io/sha256.h"
 
 namespace qkv {
+namespace {
 
-void save_caches(const std::string& path, std::span<const NamedCache> caches) {
+constexpr const char* kFormatName = "qkv kv cache";
+constexpr const char* kVersion = "1";
+
+// Of names, dtypes, shapes and bytes, by name: where they lie in a file is its writer's choice.
+std::string digest(std::vector<io::SafetensorsTensor> tensors) {
+  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  io::Sha256 sha;
+  for (const io::SafetensorsTensor& t : tensors) {
+    sha.update(fmt::format("{} {} {} {}\n", t.name.size(), t.name, t.dtype, t.shape));
+    sha.update(t.data);
+  }
+  return sha.hex();
+}
+
+void check_given(const char* operation, const std::string& model) {
+  QKV_CHECK(!model.empty(), kValue,
+            "{}: needs to know the model, whose keys and values mean nothing to another: a SHA-256 of its "
+            "weights, say",
+            operation);
+}
+
+void check_file(const io::SafetensorsFile& file, const std::string& model) {
+  const auto said = [&](const char* what) {
+    const auto at = file.metadata().find(what);
+    return at == file.metadata().end() ? std::string() : at->second;
+  };
+  QKV_CHECK(said("format") == kFormatName, kFormat,
+            "{}: is no saved cache: its format is {}, needs to be \"{}\", as save_caches() writes it",
+            file.path(), quote(said("format")), kFormatName);
+  QKV_CHECK(said("version") == kVersion, kFormat,
+            "{}: is a cache of version {}, this program reads version {}; save it again with this program",
+            file.path(), quote(said("version")), kVersion);
+  QKV_CHECK(
+      said("model") == model, kFormat,
+      "{}: was saved for the model {}, this is {}; a cache goes with its own model: read the text again",
+      file.path(), quote(said("model")), quote(model));
+  QKV_CHECK(
+      said("sha256") == digest(file.tensors()), kFormat,
+      "{}: its SHA-256 differs from the one that it was saved with: it was damaged since; read the text "
+      "again",
+      file.path());
+}
+
+}  // namespace
+
+void save_caches(const std::string& path, const std::string& model, std::span<const NamedCache> caches) {
+  check_given("save_caches", model);
   std::vector<CacheTensor> kept;
   for (const NamedCache& named : caches)
     for (CacheTensor& t : named.cache->save()) {
@@ -18,13 +69,17 @@ void save_caches(const std::string& path, std::span<const NamedCache> caches) {
   std::vector<io::SafetensorsTensor> tensors;
   for (const CacheTensor& t : kept)
     tensors.push_back({.name = t.name, .dtype = t.dtype, .shape = t.shape, .data = t.data});
-  io::write_safetensors(path, tensors, {{"format", "qkv kv cache"}});
+  io::write_safetensors(
+      path, tensors,
+      {{"format", kFormatName}, {"version", kVersion}, {"model", model}, {"sha256", digest(tensors)}});
 }
 
-void load_caches(const std::string& path, std::span<const NamedCache> caches) {
+void load_caches(const std::string& path, const std::string& model, std::span<const NamedCache> caches) {
+  check_given("load_caches", model);
   const io::SafetensorsFile file = io::SafetensorsFile::open(path);
+  check_file(file, model);
   size_t used = 0;
-  std::vector<std::vector<CacheTensor>> read, before;
+  std::vector<std::vector<CacheTensor>> read;
   for (const NamedCache& named : caches) {
     std::vector<CacheTensor>& tensors = read.emplace_back();
     const std::string prefix = named.name + ".";
@@ -38,16 +93,13 @@ void load_caches(const std::string& path, std::span<const NamedCache> caches) {
   }
   QKV_CHECK(used == file.tensors().size(), kFormat, "{}: holds {} tensors, {} belong to the caches asked for",
             path, file.tensors().size(), used);
-  size_t done = 0;
-  try {
-    for (; done < caches.size(); ++done) {
-      before.push_back(caches[done].cache->save());
-      caches[done].cache->restore(read[done]);
+  std::vector<std::function<void()>> put;
+  for (size_t i = 0; i < caches.size(); ++i) try {
+      put.push_back(caches[i].cache->prepare_restore(read[i]));
+    } catch (const Error& e) {
+      throw Error(e.code(), fmt::format("{}: {}: {}", path, caches[i].name, e.what()));
     }
-  } catch (const Error& e) {
-    for (size_t i = 0; i < done; ++i) caches[i].cache->restore(before[i]);
-    throw Error(e.code(), fmt::format("{}: {}: {}", path, caches[done].name, e.what()));
-  }
+  for (const std::function<void()>& one : put) one();
 }
 
 }  // namespace qkv
