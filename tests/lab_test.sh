@@ -22,13 +22,15 @@ takes() { grep -qE -- "$1.*; about [0-9:]+ with [0-9]+ thread" "$dir/stderr" || 
 chart() { grep -q "</svg>" "$1" && grep -q "class='m'" "$1" && ! grep -q "no data" "$1" || fail "$1 is no chart: $(head -c 300 "$1")"; }
 V="$root/tests/data/valid.tsv" M="$root/models/en-de"
 
-# What attention costs: 4 paths, 2 passes, 2 lengths.
+# What attention costs: 6 paths, 2 passes but for the decode step's, 2 lengths.
 expect 0 "reference ms" "$qkv" lab cost --lengths 8,16 --heads 2 --d-head 8 --svg "$dir/cost.svg"
 holds 4 '^(8|16) '
-takes "2 lengths, 4 paths"
+takes "2 lengths, 6 paths"
 chart "$dir/cost.svg"
 expect 0 '"path":"window 4"' "$qkv" lab cost --lengths 16,8 --heads 2 --d-head 8 --window 4 --dtype f32 --json
-holds 16 '"bytes":[1-9]'
+holds 22 '"bytes":[1-9]'
+holds 4 '"path":"whole rows"'
+holds 2 '"pass":"forward","path":"decode step","queries":1[,}]'
 [ "$(head -1 "$dir/stdout" | grep -c '"length":8')" = 1 ] || fail "lengths do not rise"
 expect 0 " -  " "$qkv" lab cost --lengths 8,64 --heads 1 --d-head 8 --most-seconds 1e-4
 # Memory is that of one call, and grows with the length, not with its square, whatever ran before.

@@ -39,6 +39,7 @@ struct Path {
   std::vector<RulePtr> rules;
   double start_rate;                       // operations a second, before any was measured
   std::function<double(double)> pairs_of;  // of query and key that are seen, by length
+  bool step = false;                       // one query, after the others of a cache: it has no backward
 };
 
 std::vector<Path> paths(const CostFlags& f) {
@@ -51,7 +52,9 @@ std::vector<Path> paths(const CostFlags& f) {
            {sliding_window(f.window)},
            2e10,
            [window](double n) { return n * std::min(n / 2, window); }},
-          {"reference", AttentionPath::kReference, {}, 5e8, all}};
+          {"whole rows", AttentionPath::kRows, {}, 1e10, all},
+          {"reference", AttentionPath::kReference, {}, 5e8, all},
+          {"decode step", AttentionPath::kDecode, {}, 2e9, [](double n) { return n; }, true}};
 }
 
 struct Cost {
@@ -65,18 +68,18 @@ Cost measure(const CostFlags& f, const Path& path, int64_t length, bool both, DT
              bool at_once = false) {
   const AttentionOptions options{
       .heads = {.n_heads = f.heads, .d_k = f.d_head}, .rules = path.rules, .path = path.path};
-  const Segments rows(std::vector<int64_t>{length});
-  const Shape shape{length, f.heads * f.d_head};
-  const Var q(random_tensor(shape, 1, dtype), both), k(random_tensor(shape, 2, dtype), both),
-      v(random_tensor(shape, 3, dtype), both);
-  const Tensor gradient = random_tensor(shape, 4, dtype);
+  const int64_t n_queries = path.step ? 1 : length, width = f.heads * f.d_head;
+  const Segments queries({n_queries}, {length - n_queries}), keys({length});
+  const Var q(random_tensor({n_queries, width}, 1, dtype), both),
+      k(random_tensor({length, width}, 2, dtype), both), v(random_tensor({length, width}, 3, dtype), both);
+  const Tensor gradient = random_tensor({n_queries, width}, 4, dtype);
   const auto call = [&] {
     if (!both) {
       const NoGrad off;
-      (void)attention(q, k, v, rows, rows, options);
+      (void)attention(q, k, v, queries, keys, options);
       return;
     }
-    backward(attention(q, k, v, rows, rows, options), gradient);
+    backward(attention(q, k, v, queries, keys, options), gradient);
     for (const Var* x : {&q, &k, &v}) x->set_grad({});
   };
   paths::Scratch::release();
@@ -101,7 +104,7 @@ class Costs {
   explicit Costs(const CostFlags& f) : flags_(f), dtype_(compute_dtype_from_name(f.dtype)), paths_(paths(f)) {
     std::sort(flags_.lengths.begin(), flags_.lengths.end());
     for (const bool both : {false, true})
-      for (size_t p = 0; p < paths_.size(); ++p)
+      for (const size_t p : measured(both))
         for (const int64_t n : flags_.lengths) points_.push_back({p, both, n});
   }
 
@@ -139,14 +142,14 @@ class Costs {
             both ? "forward + backward" : "forward", flags_.heads, flags_.d_head, name(dtype_), threads(),
             threads() == 1 ? "" : "s", name(isa()));
       std::vector<std::string> header = {"length"};
-      for (const Path& p : paths_) {
-        header.push_back(p.name + " ms");
+      for (const size_t p : measured(both)) {
+        header.push_back(paths_[p].name + " ms");
         header.emplace_back("MiB");
       }
       Table table(header);
       for (const int64_t n : flags_.lengths) {
         std::vector<std::string> cells = {std::to_string(n)};
-        for (size_t p = 0; p < paths_.size(); ++p) {
+        for (const size_t p : measured(both)) {
           const std::optional<Cost> c = at(p, both, n);
           cells.push_back(c ? brief(c->seconds * 1e3) : "-");
           cells.push_back(c ? brief(static_cast<double>(c->bytes) / kMiB) : "-");
@@ -155,10 +158,12 @@ class Costs {
       }
       print("{}", table.text());
     }
-    print("\nms: the median of a call. MiB: the most that is in use during one, above its inputs.{}\n",
-          std::any_of(points_.begin(), points_.end(), [](const Point& p) { return !p.cost; })
-              ? fmt::format(" -: over {} s a call expected (--most-seconds).", brief(flags_.most_seconds))
-              : "");
+    print(
+        "\nms: the median of a call. MiB: the most that is in use during one, above its inputs.\n"
+        "Decode step: one query and the keys of a cache.{}\n",
+        std::any_of(points_.begin(), points_.end(), [](const Point& p) { return !p.cost; })
+            ? fmt::format(" -: over {} s a call expected (--most-seconds).", brief(flags_.most_seconds))
+            : "");
   }
 
   std::vector<explain::Chart> charts() const {
@@ -173,7 +178,7 @@ class Costs {
             .x = {"sequence length, tokens", explain::AxisScale::kLog2},
             .y = {memory ? "peak above inputs, MiB" : "time of a call, ms", explain::AxisScale::kLog10},
             .series = {}};
-        for (size_t p = 0; p < paths_.size(); ++p) {
+        for (const size_t p : measured(both)) {
           explain::ChartSeries series{.name = paths_[p].name, .x = {}, .y = {}};
           for (const int64_t n : flags_.lengths)
             if (const std::optional<Cost> c = at(p, both, n)) {
@@ -188,6 +193,12 @@ class Costs {
   }
 
  private:
+  std::vector<size_t> measured(bool both) const {
+    std::vector<size_t> out;
+    for (size_t p = 0; p < paths_.size(); ++p)
+      if (!both || !paths_[p].step) out.push_back(p);
+    return out;
+  }
   std::optional<Cost> at(size_t path, bool both, int64_t length) const {
     for (const Point& p : points_)
       if (p.path == path && p.both == both && p.length == length) return p.cost;
@@ -217,6 +228,7 @@ class Costs {
     print("{}\n", io::dump_json({{"path", paths_[p.path].name},
                                  {"pass", p.both ? "forward+backward" : "forward"},
                                  {"length", p.length},
+                                 {"queries", paths_[p.path].step ? 1 : p.length},
                                  {"heads", flags_.heads},
                                  {"d_head", flags_.d_head},
                                  {"dtype", name(dtype_)},
