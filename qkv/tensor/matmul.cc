@@ -140,13 +140,13 @@ PackedMatrix pack_matrix_int8(const Tensor& b, DType compute) {
                       .dtype = compute,
                       .data = Buffer::allocate(std::max<int64_t>(1, int8.packed_bytes(b.size(0), b.size(1)))),
                       .scales = Tensor::empty({b.size(1)}, DType::kF32)};
+  std::vector<int8_t> q(static_cast<size_t>(packed.n * packed.k));
   parallel_for(packed.n, int8.block_n, [&](int64_t begin, int64_t end) {
-    std::vector<int8_t> q(static_cast<size_t>((end - begin) * packed.k));
-    int8.quantise_rows(end - begin, packed.k, w.data<float>() + begin * packed.k, packed.k, q.data(),
-                       packed.k, packed.scales.data<float>() + begin);
+    int8.quantise_rows(end - begin, packed.k, w.data<float>() + begin * packed.k, packed.k,
+                       q.data() + begin * packed.k, packed.k, packed.scales.data<float>() + begin);
     int8.pack_b({.k = packed.k,
                  .n = packed.n,
-                 .src = q.data() - begin * packed.k,
+                 .src = q.data(),
                  .lds = packed.k,
                  .dst = packed.data->data(),
                  .n_begin = begin,
