@@ -198,9 +198,24 @@ void run_backward(const Problem<T>& p, const paths::Gradients<T>& gradients, Att
   }
 }
 
+// The numbers of RowSoftmax for n_heads x n_q rows: [2, n_heads, n_q].
+Tensor kept_rows(int64_t n_heads, int64_t n_q, DType dtype) {
+  return Tensor::empty({2, n_heads, n_q}, accumulator_dtype(dtype));
+}
+template <class A>
+kernels::RowSoftmax<A> rows_in(const Tensor& kept) {
+  if (!kept.defined()) return {};
+  return {kept.data<A>(), kept.data<A>() + kept.numel() / 2};
+}
+
+double log_sum(double max, double share) {
+  return share == 0 ? -std::numeric_limits<double>::infinity() : max - std::log(share);
+}
+
 // Runs of at most 64 consecutive rows that a probe asks for, of one head.
 template <class T>
-void answer_probe(const Problem<T>& p, const accumulator_t<T>* lse, const AttentionOptions& options) {
+void answer_probe(const Problem<T>& p, kernels::RowSoftmax<accumulator_t<T>> softmax,
+                  const AttentionOptions& options) {
   Probe& probe = *options.probe;
   constexpr int64_t kRun = 64;
   for (const Sequence<T>& s : p.sequences) {
@@ -210,7 +225,7 @@ void answer_probe(const Problem<T>& p, const accumulator_t<T>* lse, const Attent
       for (int64_t i = 0; i < s.q_len;) {
         int64_t rows = 0;
         while (rows < kRun && i + rows < s.q_len && Probe::wants(probe.positions, s.past + i + rows)) ++rows;
-        const accumulator_t<T>* row_lse = lse + h * p.n_q + s.q_begin + i;
+        const auto row = softmax.from(h * p.n_q + s.q_begin + i);
         float* places[kRun];
         const size_t first = probe.rows.size();
         for (int64_t r = 0; r < rows; ++r)
@@ -219,11 +234,11 @@ void answer_probe(const Problem<T>& p, const accumulator_t<T>* lse, const Attent
                                 .head = h,
                                 .sequence = s.index,
                                 .position = s.past + i + r,
-                                .lse = static_cast<double>(row_lse[r]),
+                                .lse = log_sum(row.max[r], row.share[r]),
                                 .attn_weights = std::vector<float>(static_cast<size_t>(s.kv_len))});
         for (int64_t r = 0; r < rows; ++r)
           places[r] = probe.rows[first + static_cast<size_t>(r)].attn_weights.data();
-        if (rows > 0) paths::attention_weights(p, s, h, i, rows, row_lse, places);
+        if (rows > 0) paths::attention_weights(p, s, h, i, rows, row, places);
         for (int64_t r = 0; r < rows; ++r) probe.finish(probe.rows[first + static_cast<size_t>(r)]);
         i += rows > 0 ? rows : 1;
       }
@@ -241,7 +256,7 @@ struct Call {
   Segments queries, keys;
   AttentionOptions options;
   Pairing pairing;
-  Tensor out, lse;
+  Tensor out, kept;
 
   template <class T>
   Problem<T> problem() const {
@@ -275,7 +290,7 @@ struct Call {
     const Tensor packed_dout = dout.contiguous();
     paths::Gradients<T> g{.out = out.data<T>(),
                           .dout = packed_dout.data<T>(),
-                          .lse = lse.data<A>(),
+                          .rows = rows_in<A>(kept),
                           .dq = uniform ? nullptr : dq.data<T>(),
                           .dk = uniform ? nullptr : dk.data<T>(),
                           .dv = dv.data<T>(),
@@ -383,15 +398,15 @@ Var attention(const Var& q, const Var& k, const Var& v, const Segments& queries,
   const bool uses_qk = call->pairing.kind != Pairing::Kind::kUniform;
   const bool differentiable = trains_numbers || v.requires_grad() ||
                               (uses_qk && (call->q.requires_grad() || call->k.requires_grad()));
-  const bool keeps_lse = (grad_enabled() && differentiable) || probed(options);
+  const bool keeps = (grad_enabled() && differentiable) || probed(options);
 
   call->out = Tensor::empty({q.size(0), heads.n_heads * heads.value_width()}, q.dtype());
-  if (keeps_lse) call->lse = Tensor::empty({heads.n_heads, q.size(0)}, accumulator_dtype(q.dtype()));
+  if (keeps) call->kept = kept_rows(heads.n_heads, q.size(0), q.dtype());
   kernels::visit_dtype(q.dtype(), [&]<class T>(T) {
     const Problem<T> p = call->problem<T>();
-    accumulator_t<T>* lse = keeps_lse ? call->lse.template data<accumulator_t<T>>() : nullptr;
-    run_forward(p, {.out = call->out.template data<T>(), .lse = lse}, options.path);
-    if (probed(options)) answer_probe(p, lse, options);
+    const auto rows = rows_in<accumulator_t<T>>(call->kept);
+    run_forward(p, {.out = call->out.template data<T>(), .rows = rows}, options.path);
+    if (probed(options)) answer_probe(p, rows, options);
   });
 
   std::vector<Var> inputs{call->q, call->k, call->v};
@@ -470,10 +485,9 @@ Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<cons
     std::vector<Tensor> read;
     for (Sequence<T>& s : p.sequences)
       if (s.cached && options.path == AttentionPath::kReference) read.push_back(paths::read_cached(p, s));
-    const Tensor lse = asked ? Tensor::empty({heads.n_heads, q.size(0)}, accumulator_dtype(dtype)) : Tensor();
-    A* lse_data = asked ? lse.data<A>() : nullptr;
-    run_forward(p, {.out = out.data<T>(), .lse = lse_data}, options.path);
-    if (asked) answer_probe(p, lse_data, options);
+    const Tensor kept = asked ? kept_rows(heads.n_heads, q.size(0), dtype) : Tensor();
+    run_forward(p, {.out = out.data<T>(), .rows = rows_in<A>(kept)}, options.path);
+    if (asked) answer_probe(p, rows_in<A>(kept), options);
   });
   return out;
 }

@@ -71,11 +71,11 @@ struct AttentionOptions {
 /// not depend, bit for bit, on the other sequences (but for dropout, whose mask counts the rows of the
 /// batch), on the number of threads, or on whether its keys beyond a query's sight are present.
 ///
-/// O(q_len * kv_len) time a sequence. The blocked path keeps one number (the log-sum-exp) a query and head,
-/// and scratch of O(kv_len) forward, O(q_len + kv_len) backward, for each thread; kRows 64 rows of scores
-/// more for each head that is worked on at once. What all sequences share and trains (relative rows, numbers
-/// of rules and scores) has a sum for each of a wave of sequences: 32 MiB, or four times their size for each
-/// head if that is more.
+/// O(q_len * kv_len) time a sequence. The blocked path keeps two numbers (the largest score, the sum of
+/// exponentials) a query and head, and scratch of O(kv_len) forward, O(q_len + kv_len) backward, for each
+/// thread; kRows 64 rows of scores more for each head that is worked on at once. What all sequences share and
+/// trains (relative rows, numbers of rules and scores) has a sum for each of a wave of sequences: 32 MiB, or
+/// four times their size for each head if that is more.
 ///
 /// Errors: kShape (ranks or named sizes disagree), kDtype (mixed dtypes or not one of activations), kValue
 /// (head counts that do not divide, a dropout that keeps nothing, a scale that is not positive), kUnsupported

@@ -11,10 +11,11 @@
 namespace qkv {
 
 /// s' = cap tanh(s / cap): scores stay within +-cap (Gemma 2, 2024, arXiv:2408.00118, section 2). Error
-/// kValue: cap not positive.
+/// kValue: cap not 1e-6 to 1e6.
 EditPtr soft_cap(double cap);
 
-/// s' = s / temperature: above 1 flattens the weights, below 1 sharpens them. Error kValue: not positive.
+/// s' = s / temperature: above 1 flattens the weights, below 1 sharpens them. Error kValue: not
+/// 1e-6 to 1e6.
 EditPtr temperature(double temperature);
 
 /// s' = s - slope_h |i - j|     Press et al. 2022, arXiv:2108.12409. Slopes 2^(-8/n), 2^(-16/n), ... for n

@@ -69,6 +69,92 @@ TEST(HardValues, BiasOfMinusInfinityHidesAndWholeRowsOfItGiveZeros) {
   });
 }
 
+// Masks made of large numbers, as they are common: -1e4, -1e9, the largest float there is. A row of one such
+// number alone sees all its keys alike, whatever the number; and so say its gradients and its probe.
+TEST(HardValues, RowsOfOneNumberAloneAreMeansWhateverTheNumber) {
+  for (double large : {1e4, 2e7, 1e9, 5e9, 1e30, 3.4028234e38})
+    for_all(kHeads, [&](AttentionOptions options, DType dtype, const std::string& what) {
+      if (normalizer_of(options).blockwise() == Normalizer::Blockwise::kSigmoid) return;
+      const Inputs in = seventy(dtype);
+      options.score = uniform();
+      options.rules = {causal()};
+      const auto sink = options.normalizer->parameter();
+      if (sink) sink->set_value(Tensor::full(sink->shape(), accumulator_dtype(dtype), -kInf));
+      const Outcome want = run(in, options);
+      Probe probe{.heads = {1}, .positions = {66}};
+      options.probe = &probe;
+      for (double sign : {1.0, -1.0}) {
+        probe.rows.clear();
+        // Row by row another number: 0, the largest, two thirds of it.
+        options.rules = {bias_tensor(Var(bias_of(kLength, kLength, dtype,
+                                                 [&](int64_t i, int64_t) {
+                                                   return i % 3 == 0 ? 0
+                                                                     : sign * large * (i % 3 == 1 ? 1 : 0.67);
+                                                 })),
+                                     1, 2, kLength, kLength),
+                         causal()};
+        const double tolerance = dtype == DType::kF64 ? 1e-12 : dtype == DType::kF32 ? 2e-6 : 0.05;
+        const std::string text = fmt::format("{} {}", what, sign * large);
+        expect_close(run(in, options), want, tolerance, text);
+        double sum = 0;
+        for (float w : probe.rows.at(0).attn_weights) sum += w;
+        EXPECT_NEAR(sum, 1, 1e-5) << text;
+      }
+    });
+}
+
+// A padded sentence as others hide it: the largest negative float on keys that are not there, and so, where a
+// causal mask hides the rest, on all that the first rows see. Their gradients are zero; no other row notices.
+TEST(HardValues, LeftPaddingByTheLargestFloatHidesKeysAndSpoilsNoGradient) {
+  static constexpr int64_t kPadded = 3;
+  for_all(kHeads, [&](AttentionOptions options, DType dtype, const std::string& what) {
+    const Inputs in = seventy(dtype);
+    if (const auto sink = options.normalizer->parameter())
+      sink->set_value(Tensor::zeros(sink->shape(), sink->value().dtype()));
+    const auto go = [&](const std::vector<RulePtr>& rules) {
+      options.rules = rules;
+      const Var q(in.q, true), k(in.k, true), v(in.v, true);
+      const Var out = attention(q, k, v, in.queries, in.keys, options);
+      const Tensor dout = random_tensor(out.value().shape(), 77, dtype);
+      dout.rows(0, kPadded).copy_from(Tensor::zeros({kPadded, dout.size(1)}, dtype));
+      backward(out, dout);
+      return Outcome{out.value().rows(kPadded, kLength), q.grad(), k.grad(), v.grad()};
+    };
+    const Outcome want =
+        go({mask([](int64_t, int64_t, int64_t, int64_t j) { return j >= kPadded; }), causal()});
+    const Tensor padding =
+        bias_of(kLength, kLength, dtype, [&](int64_t, int64_t j) { return j < kPadded ? -3.4028234e38 : 0; });
+    expect_close(go({bias_tensor(Var(padding), 1, 2, kLength, kLength), causal()}), want,
+                 dtype == DType::kBF16 ? 0.05 : 1e-4, what);
+  });
+}
+
+// What a plain evaluation in float keeps of scores of some 10^4 that differ by a few, gradients keep too.
+TEST(HardValues, GradientsOfScoresFarFromZeroAreThoseOfScoresNearIt) {
+  for_all(kHeads, [&](AttentionOptions options, DType dtype, const std::string& what) {
+    if (normalizer_of(options).blockwise() == Normalizer::Blockwise::kSigmoid ||
+        normalizer_of(options).parameter())
+      return;
+    const Inputs in = seventy(dtype);
+    // Multiples of 1/64, which floats of 16384 hold exactly; by themselves all weight in this.
+    const auto small = [](int64_t i, int64_t j) { return static_cast<double>((i * 31 + j * 17) % 64) / 64; };
+    options.score = uniform();
+    const auto biased = [&](double far) {
+      options.rules = {bias_tensor(
+          Var(bias_of(kLength, kLength, dtype, [&](int64_t i, int64_t j) { return small(i, j) + far; })), 1,
+          2, kLength, kLength)};
+      return run(in, options);
+    };
+    const Outcome want = biased(0);
+    for (double far : {-16384.0, 700.0, 16384.0})
+      expect_close(biased(far), want,
+                   dtype == DType::kF64   ? 1e-12
+                   : dtype == DType::kF32 ? 1e-5
+                                          : 0.05,
+                   fmt::format("{} {}", what, far));
+  });
+}
+
 TEST(HardValues, ScoresOfTenThousandEitherWayAreExact) {
   for_all(kHeads, [](AttentionOptions options, DType dtype, const std::string& what) {
     const Inputs in = seventy(dtype);

@@ -24,7 +24,8 @@ class Normalizer {
   enum class Blockwise { kNone, kSoftmax, kSigmoid };
   virtual Blockwise blockwise() const { return Blockwise::kNone; }
 
-  /// The definition, on whole rows. s [n] becomes w in place; the result is the row's lse where there is one.
+  /// The definition, on whole rows. s [n] becomes w in place. Returns what kSoftmax divides by: the sum of
+  /// exp(s - max), over the sink too; of others nobody asks.
   virtual double weights(int64_t head, int64_t n, double* s) const = 0;
   virtual float weights(int64_t head, int64_t n, float* s) const = 0;
   /// g [n] holds dL/dw, 0 where w is 0, and gets dL/ds; the gradient of parameter() is added to *gradient, of

@@ -1,5 +1,7 @@
 #include "qkv/attention/registry.h"
 
+#include <cmath>
+
 #include "qkv/attention/edits.h"
 #include "qkv/attention/masks.h"
 #include "qkv/attention/scores.h"
@@ -20,7 +22,10 @@ WordNumber count(std::string_view name, double most) {
 WordNumber count(std::string_view name, double most, double initial) {
   return {.name = name, .initial = initial, .whole = true, .above = 0, .most = most};
 }
-WordNumber positive(std::string_view name) { return {.name = name, .above = 0}; }
+// What caps and temperatures may be.
+WordNumber moderate(std::string_view name) {
+  return {.name = name, .above = std::nextafter(1e-6, 0), .most = 1e6};
+}
 
 std::string score_prefix(const WordUse& use) { return use.at.prefix + ".score"; }
 
@@ -117,12 +122,12 @@ const std::vector<WordEntry>& word_entries() {
        "soft_cap",
        "CAP tanh(score / CAP)",
        [](const WordUse& u) { u.parts.rules.push_back(soft_cap(u.n[0])); },
-       {positive("CAP")}},
+       {moderate("CAP")}},
       {Kind::kCap,
        "temperature",
        "score / T",
        [](const WordUse& u) { u.parts.rules.push_back(temperature(u.n[0])); },
-       {positive("T")}},
+       {moderate("T")}},
 
       {Kind::kNormalizer, "softmax", "exp(s), adding up to 1",
        [](const WordUse& u) { u.parts.normalizer = softmax_normalizer(); }},

@@ -70,6 +70,7 @@ std::string form_of(const std::vector<WordNumber>& numbers) {
 // "a whole number from 1 to 65536"
 std::string range_of(const WordNumber& n) {
   if (n.whole) return fmt::format("a whole number from {:.0f} to {:.0f}", n.above + 1, n.most);
+  if (std::isfinite(n.most)) return fmt::format("a number from {:.3g} to {:.3g}", n.above, n.most);
   return std::isfinite(n.above) ? fmt::format("a number above {}", n.above) : "a number";
 }
 

@@ -116,7 +116,7 @@ TEST(Variant, WrongWordsAreNamed) {
   EXPECT_ERROR(kValue, "N in \"strided:0\" is 0", makes("window:4|strided:0"));
   EXPECT_ERROR(kValue, "N in \"global:1e9\" is 1e9, needs to be a whole number from 1 to 65536",
                makes("global:1e9"));
-  EXPECT_ERROR(kValue, "CAP in \"soft_cap:-1\" is -1, needs to be a number above 0", makes("soft_cap:-1"));
+  EXPECT_ERROR(kValue, "CAP in \"soft_cap:-1\" is -1, needs to be a number from 1e-06 to 1e+06", makes("soft_cap:-1"));
   EXPECT_ERROR(kValue, "BASE in \"rope:1\" is 1, needs to be a number above 1", makes("rope:1"));
   EXPECT_ERROR(kValue, "MAX_DISTANCE in \"shaw:0\" is 0", makes("shaw:0"));
   EXPECT_ERROR(kValue, "attention: \"t5:5:128\": ", makes("t5:5:128"));  // what two numbers make together

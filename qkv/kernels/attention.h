@@ -35,22 +35,32 @@ struct SoftmaxTile {
   int64_t p_stride = 0;
 };
 
-/// The backward pass's tile, given lse[r] = max + log(sum) of the whole row (-inf: the row saw no key) and
-/// delta[r] = sum_d dout[r][d] * out[r][d]. With k = 1 where keep has the bit, else 0:
-///   w = exp(scale * s - lse),  p = k w,  ds = w * (k keep_scale dp - delta)
-/// p and ds rounded to T; where w is 0 both are 0 whatever dp is, and where a score is -inf whatever lse is.
+/// What is kept of the softmax of rows: the largest score, and 1 / sum exp(score - max). So weights come
+/// again as they were; from max + log(sum) in one number they would be off by its last place, which at scores
+/// of 10^4 is 10^-3 and at 10^9 everything. A row that saw no key has -inf and 0.
+template <class A>
+struct RowSoftmax {
+  A *max = nullptr, *share = nullptr;
+  explicit operator bool() const { return max != nullptr; }
+  RowSoftmax from(int64_t row) const { return {max + row, share + row}; }
+};
+
+/// The backward pass's tile, given RowSoftmax's numbers of whole rows and delta[r] = sum_d dout[r][d] *
+/// out[r][d]. With k = 1 where keep has the bit, else 0:
+///   w = exp(scale * s - max) * share,  p = k w,  ds = w * (k keep_scale dp - delta)
+/// p and ds rounded to T; where w is 0 both are 0 whatever dp is, and where a score is -inf whatever max is.
 template <class T>
 struct SoftmaxTileBackward {
   using A = accumulator_t<T>;
   int64_t rows = 0, cols = 0;  // cols in 1 .. 64
   const A *s = nullptr,
-          *dp = nullptr;  // rows `stride` apart; a row whose lse is -inf has scores of -inf alone
+          *dp = nullptr;  // rows `stride` apart; a row whose max is -inf has scores of -inf alone
   int64_t stride = 0;
   A scale = 1;
   const uint64_t *visible = nullptr, *keep = nullptr;
   A keep_scale = 1;
-  const A *lse = nullptr, *delta = nullptr;  // [rows]
-  T *p = nullptr, *ds = nullptr;             // rows p_stride apart
+  const A *max = nullptr, *share = nullptr, *delta = nullptr;  // [rows]
+  T *p = nullptr, *ds = nullptr;                               // rows p_stride apart
   int64_t p_stride = 0;
   /// Instead of ds: not rounded, rows `stride` apart. It may be dp's own memory.
   A* exact_ds = nullptr;

@@ -106,15 +106,15 @@ void check_softmax(const Table& t, int64_t cols, bool dropout, bool hides) {
   EXPECT_EQ(l[2], 0) << "a row that has seen nothing";
   EXPECT_EQ(c[2], 1);
 
-  std::vector<double> dp = through<float>(normals(rows * stride, 5)), lse = through<float>(normals(rows, 6)),
-                      delta = through<float>(normals(rows, 7));
-  for (double& x : lse) x += 4;
-  lse[2] = -kInf;
+  std::vector<double> dp = through<float>(normals(rows * stride, 5)),
+                      row_max = through<float>(normals(rows, 6)), delta = through<float>(normals(rows, 7));
+  for (double& x : row_max) x += 4;
+  row_max[2] = -kInf;
   dp[1 * stride] = std::nan("");  // a hidden key's value
   const auto run_back = [&]<class U>(const KernelsFor<U>& kernels, U, bool exact) {
     using A = accumulator_t<U>;
-    std::vector<A> s_a(s.begin(), s.end()), dp_a(dp.begin(), dp.end()), lse_a(lse.begin(), lse.end()),
-        delta_a(delta.begin(), delta.end());
+    std::vector<A> s_a(s.begin(), s.end()), dp_a(dp.begin(), dp.end()),
+        max_back(row_max.begin(), row_max.end()), share(rows, A(0.75)), delta_a(delta.begin(), delta.end());
     std::vector<U> weights(rows * stride, U(A(7))), ds(rows * stride, U(A(7)));
     kernels.attention.softmax_tile_backward({.rows = rows,
                                              .cols = cols,
@@ -125,7 +125,8 @@ void check_softmax(const Table& t, int64_t cols, bool dropout, bool hides) {
                                              .visible = visible,
                                              .keep = dropout ? keep.data() : nullptr,
                                              .keep_scale = A(1.25),
-                                             .lse = lse_a.data(),
+                                             .max = max_back.data(),
+                                             .share = share.data(),
                                              .delta = delta_a.data(),
                                              .p = weights.data(),
                                              .ds = ds.data(),

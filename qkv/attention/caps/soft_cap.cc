@@ -27,7 +27,7 @@ class SoftCap final : public EditFor<SoftCap> {
 }  // namespace
 
 EditPtr soft_cap(double cap) {
-  QKV_CHECK(cap > 0 && std::isfinite(cap), kValue, "soft_cap: cap is {}, needs to be positive", cap);
+  QKV_CHECK(cap >= 1e-6 && cap <= 1e6, kValue, "soft_cap: cap is {}, needs to be 1e-6 to 1e6", cap);
   return std::make_shared<SoftCap>(cap);
 }
 

@@ -35,7 +35,7 @@ class Temperature final : public EditFor<Temperature> {
 }  // namespace
 
 EditPtr temperature(double temperature) {
-  QKV_CHECK(temperature > 0 && std::isfinite(temperature), kValue, "temperature: is {}, needs to be positive",
+  QKV_CHECK(temperature >= 1e-6 && temperature <= 1e6, kValue, "temperature: is {}, needs to be 1e-6 to 1e6",
             temperature);
   return std::make_shared<Temperature>(temperature);
 }

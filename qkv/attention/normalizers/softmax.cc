@@ -29,7 +29,7 @@ class Softmax final : public NormalizerFor<Softmax> {
       if (s[j] != kNone) sum += std::exp(s[j] - max);
     // A hidden key has weight 0 even where the sum is NaN.
     for (int64_t j = 0; j < n; ++j) s[j] = s[j] == kNone ? A(0) : std::exp(s[j] - max) / sum;
-    return sum == 0 ? kNone : max + std::log(sum);
+    return sum;
   }
 
   // ds_j = w_j (dw_j - sum_j' w_j' dw_j'), and the sink is a key whose value is 0.

@@ -12,8 +12,8 @@
 namespace qkv {
 
 /// The scores of s [n] above max - reach, less max, in descending order: a lower one has weight 0 in any
-/// case. Nothing comes back where the weights are plain already, and s holds them: zeros where keys are hidden,
-/// NaN at the others if a score is, or is infinite.
+/// case. Nothing comes back where the weights are plain already, and s holds them: zeros where keys are
+/// hidden, NaN at the others if a score is, or is infinite.
 template <class A>
 std::vector<A> scores_near_the_largest(int64_t n, A* s, A reach, A& max) {
   max = n > 0 ? *std::max_element(s, s + n) : A(0);
@@ -27,7 +27,7 @@ std::vector<A> scores_near_the_largest(int64_t n, A* s, A reach, A& max) {
   }
   std::vector<A> near;
   for (int64_t j = 0; j < n; ++j)
-    if (s[j] > max - reach) near.push_back(s[j] - max);
+    if (s[j] - max > -reach) near.push_back(s[j] - max);
   std::sort(near.begin(), near.end(), std::greater<>());
   return near;
 }

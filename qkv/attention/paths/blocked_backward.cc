@@ -25,7 +25,7 @@ struct QueryBlock {
   int64_t head = 0, i = 0, rows = 0;
   int64_t first_tile = 0, end_tile = 0;  // the key tiles it sees
   const T* dout = nullptr;               // [rows, d_v], rows n_heads * d_v apart
-  const A* lse = nullptr;                // [rows]
+  kernels::RowSoftmax<A> softmax;        // [rows]
   A* delta = nullptr;                    // [rows]
   A* dq = nullptr;                       // [rows, width], the sum so far
   A* d_relative_q = nullptr;             // likewise; dq itself where the relative keys meet q
@@ -97,7 +97,7 @@ class BlockedBackward {
       block.end_tile = blocks_of(range.end);
     }
     block.dout = g_.dout + row * out_stride_ + h * d_v;
-    block.lse = g_.lse + h * p_.n_q + row;
+    block.softmax = g_.rows.from(h * p_.n_q + row);
     block.delta = scratch_->take<A>(block.rows);
     p_.kernels->attention.row_dots(block.rows, d_v, block.dout, out_stride_,
                                    g_.out + row * out_stride_ + h * d_v, out_stride_, block.delta);
@@ -149,7 +149,8 @@ class BlockedBackward {
   void sink_pass(const QueryBlock<T>& block) {
     A* gradient = g_.d_normalizer.of(sequence_, block.head);
     for (int64_t r = 0; r < block.rows; ++r)
-      *gradient -= std::exp(p_.sink[block.head] - block.lse[r]) * block.delta[r];
+      *gradient -=
+          std::exp(p_.sink[block.head] - block.softmax.max[r]) * block.softmax.share[r] * block.delta[r];
   }
 
   // dL/d(edited scores) in dp_ becomes dL/d(scores), and is rounded into ds_.
@@ -204,7 +205,8 @@ class BlockedBackward {
                                                .visible = mask_.words(),
                                                .keep = keep,
                                                .keep_scale = p_.dropout_scale(),
-                                               .lse = block.lse,
+                                               .max = block.softmax.max,
+                                               .share = block.softmax.share,
                                                .delta = block.delta,
                                                .p = weights_,
                                                .ds = ds_,

@@ -112,7 +112,10 @@ void finish_rows(const Problem<T>& p, const Sequence<T>& seq, int64_t h, int64_t
     }
     // A row that saw no key has sum 0 and stays zero.
     factor[r] = sum == 0 ? A(0) : less * p.dropout_scale() / sum;
-    if (result.lse) result.lse[h * p.n_q + seq.q_begin + i + r] = max + std::log(sum);  // -inf + log 0 = -inf
+    if (!result.rows) continue;
+    const auto row = result.rows.from(h * p.n_q + seq.q_begin + i + r);
+    *row.max = softmax ? max : A(0);
+    *row.share = sum == 0 ? A(0) : 1 / sum;
   }
   p.kernels->attention.store_rows(rows, d_v, factor, g.o, d_v, result.out + (seq.q_begin + i) * ldo + h * d_v,
                                   ldo);

@@ -131,19 +131,18 @@ struct HeadSums {
   }
 };
 
-/// What forward fills. lse may be null where nobody will ask for weights or gradients.
+/// What forward fills. `rows` may be null where nobody will ask for weights or gradients.
 template <class T>
 struct Result {
-  T* out = nullptr;  // [n_q, n_heads * d_v], contiguous
-  accumulator_t<T>* lse =
-      nullptr;  // [n_heads, n_q]: log sum_j exp(score_j) before dropout; -inf where no key is seen
+  T* out = nullptr;                            // [n_q, n_heads * d_v], contiguous
+  kernels::RowSoftmax<accumulator_t<T>> rows;  // [n_heads, n_q]; of other normalizers 0 and 1
 };
 
 /// What backward reads and fills. All contiguous; dq like q prepared, dk and dv like k prepared and v.
 template <class T>
 struct Gradients {
   const T *out = nullptr, *dout = nullptr;        // [n_q, n_heads * d_v]
-  const accumulator_t<T>* lse = nullptr;          // [n_heads, n_q]
+  kernels::RowSoftmax<accumulator_t<T>> rows;     // [n_heads, n_q]
   T *dq = nullptr, *dk = nullptr, *dv = nullptr;  // dq, dk null for kUniform
   // Of relative_keys.q, like q (null: it is q itself, dq has it), and of the rows of relative keys and
   // values: [n_sequences, n_heads, n_rows * width or d_v].
@@ -174,13 +173,14 @@ template <class T>
 void row_blocks_backward(const Problem<T>& problem, const Gradients<T>& gradients);
 
 /// Exact weights of query rows i .. i + rows - 1 (of the sequence; rows <= 64) of one head: attn_weights[r]
-/// is row r's place for kv_len numbers. From q, k and the rows' lse [rows], in paths/weights.cc; and from
+/// is row r's place for kv_len numbers. From q, k and the rows' softmax, in paths/weights.cc; and from
 /// whole rows, where they are needed, in paths/row_blocks.cc.
 template <class T>
 void row_blocks_weights(const Problem<T>& problem, const Sequence<T>& sequence, int64_t head, int64_t i,
                         int64_t rows, float* const* attn_weights);
 template <class T>
 void attention_weights(const Problem<T>& problem, const Sequence<T>& sequence, int64_t head, int64_t i,
-                       int64_t rows, const accumulator_t<T>* lse, float* const* attn_weights);
+                       int64_t rows, kernels::RowSoftmax<accumulator_t<T>> softmax,
+                       float* const* attn_weights);
 
 }  // namespace qkv::paths

@@ -31,9 +31,7 @@ class Reference {
     for (Head& head : heads_) {
       edit(head);
       hide(head);
-      head.lse.resize(s_.q_len);
-      for (int64_t i = 0; i < s_.q_len; ++i)
-        head.lse[i] = p_.normalizer->weights(head.h, s_.kv_len, head.w.data() + i * s_.kv_len);
+      normalize(head);
       draw_dropout(head);
     }
     if (p_.mix_weights) {
@@ -51,7 +49,9 @@ class Reference {
             if (u(head, i, j) != 0 && keeps(head, i, j)) sum += u(head, i, j) * value(head.h, i, j, d);
           result.out[out_row(head.h, i) + d] = T(p_.dropout_scale() * sum);
         }
-        if (result.lse) result.lse[head.h * p_.n_q + s_.q_begin + i] = head.lse[i];
+        if (!result.rows) continue;
+        const auto row = result.rows.from(head.h * p_.n_q + s_.q_begin + i);
+        *row.max = head.max[i], *row.share = head.share[i];
       }
   }
 
@@ -77,9 +77,23 @@ class Reference {
     int64_t h = 0;
     Counted<A> x, w, u;              // [q_len, kv_len]: as above; x and u only where they are mixed
     Counted<bool> keep;              // [q_len, kv_len], or empty: all
-    std::vector<A> lse;              // [q_len]
+    std::vector<A> max, share;       // [q_len]: RowSoftmax's
     std::vector<Counted<A>> edited;  // [q_len, kv_len] for each edit: what it made of the scores
   };
+
+  void normalize(Head& head) const {
+    const bool softmax = p_.normalizer->blockwise() == Normalizer::Blockwise::kSoftmax;
+    head.max.assign(s_.q_len, A(0)), head.share.assign(s_.q_len, A(1));
+    for (int64_t i = 0; i < s_.q_len; ++i) {
+      A* row = head.w.data() + at(i, 0);
+      if (softmax) {
+        A& max = head.max[i] = p_.sink ? p_.sink[head.h] : -std::numeric_limits<A>::infinity();
+        for (int64_t j = 0; j < s_.kv_len; ++j) max = std::max(max, row[j]);
+      }
+      const A sum = p_.normalizer->weights(head.h, s_.kv_len, row);
+      if (softmax) head.share[i] = sum == 0 ? A(0) : 1 / sum;
+    }
+  }
 
   // use(place, offset of its first score) for all tiles of at most 64 x 64.
   template <class Use>

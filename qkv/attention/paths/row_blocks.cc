@@ -49,7 +49,7 @@ class RowOutputs {
   // Block b of heads h_begin .. h_end - 1.
   void forward(const Result<T>& result, int64_t b, int64_t h_begin, int64_t h_end) {
     const RowBlock block = rows_.block_at(b, h_begin, h_end);
-    rows_.weigh(block, result.lse);
+    rows_.weigh(block, result.rows);
     rows_.each_head(block, [&](int64_t part, int64_t h) { output(part, block, h, result.out); });
     const int64_t mixed = p_.heads.n_heads * ((p_.mix_scores != nullptr) + (p_.mix_weights != nullptr));
     flops += 2 * block.rows * block.cols * (h_end - h_begin) * (p_.width + p_.d_v() + mixed);
@@ -100,7 +100,7 @@ class RowGradients {
   // Block b of heads h_begin .. h_end - 1.
   void backward(int64_t b, int64_t h_begin, int64_t h_end) {
     const RowBlock block = rows_.block_at(b, h_begin, h_end);
-    rows_.weigh(block, nullptr);
+    rows_.weigh(block, {});
     rows_.each_head(block, [&](int64_t part, int64_t h) { value_gradients(part, block, h); });
     if (p_.mix_weights) {
       silence(block, du_, rows_.w);
@@ -363,7 +363,7 @@ void row_blocks_weights(const Problem<T>& p, const Sequence<T>& s, int64_t head,
   RowWeights<T> weights(part, item, false);
   const RowBlock block =
       p.talks() ? weights.block_at(0, 0, p.heads.n_heads) : weights.block_at(0, head, head + 1);
-  weights.weigh(block, nullptr);
+  weights.weigh(block, {});
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < block.cols; ++c)
       attn_weights[r][block.j0 + c] = static_cast<float>(weights.row(weights.u, block, head, r)[c]);

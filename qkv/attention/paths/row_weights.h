@@ -81,15 +81,15 @@ class RowWeights {
   /// Rows of each head of a block: x, w, u as above. Some are the same memory where nothing is mixed between.
   A *x = nullptr, *w = nullptr, *u = nullptr;
 
-  /// Makes them for a block. lse [n_heads, n_q] or null.
-  void weigh(const RowBlock& block, A* lse) {
+  /// Makes them for a block. kept: [n_heads, n_q] or null.
+  void weigh(const RowBlock& block, kernels::RowSoftmax<A> kept) {
     each_head(block, [&](int64_t part, int64_t h) { look(kv_heads_[part], block, h); });
     each_head(block, [&](int64_t part, int64_t h) { score(kv_heads_[part], block, h); });
     if (p_.mix_scores) mix(block, mix_scores_, x, w);
     each_head(block, [&](int64_t, int64_t h) {
       edit(block, h);
       hide(block, h, w, -kInfinity);
-      normalize(block, h, lse ? lse + h * p_.n_q + seq_.q_begin + block.i : nullptr);
+      normalize(block, h, kept ? kept.from(h * p_.n_q + seq_.q_begin + block.i) : kept);
       // A row that met a NaN is NaN where it may look, and only there.
       if (!p_.exact->all_finite(block.rows, block.cols, rows_of(w, block, h), stride_))
         hide(block, h, w, A(0));
@@ -266,16 +266,14 @@ class RowWeights {
     }
   }
 
-  void normalize(const RowBlock& block, int64_t h, A* lse) {
+  void normalize(const RowBlock& block, int64_t h, kernels::RowSoftmax<A> kept) {
+    if (kept) std::fill_n(kept.max, block.rows, A(0)), std::fill_n(kept.share, block.rows, A(1));
     switch (p_.normalizer->blockwise()) {
       case Normalizer::Blockwise::kNone:
-        for (int64_t r = 0; r < block.rows; ++r) {
-          const A one = p_.normalizer->weights(h, block.cols, row(w, block, h, r));
-          if (lse) lse[r] = one;
-        }
+        for (int64_t r = 0; r < block.rows; ++r) p_.normalizer->weights(h, block.cols, row(w, block, h, r));
         break;
       case Normalizer::Blockwise::kSoftmax:
-        softmax(block, h, lse);
+        softmax(block, h, kept);
         break;
       case Normalizer::Blockwise::kSigmoid:
         for (int64_t c = 0; c < block.cols; c += kTile) {
@@ -288,13 +286,12 @@ class RowWeights {
                                   .p = s,
                                   .p_stride = stride_});
         }
-        if (lse) std::fill(lse, lse + block.rows, A(0));
     }
   }
 
   // The online softmax leaves tile t as exp(s - m_t), m_t the maximum so far: what is missing is known in the
   // end.
-  void softmax(const RowBlock& block, int64_t h, A* lse) {
+  void softmax(const RowBlock& block, int64_t h, kernels::RowSoftmax<A> kept) {
     A max[kTile], sum[kTile], correction[kTile], factor[kTile];
     std::fill(max, max + block.rows, p_.sink ? p_.sink[h] : -kInfinity);
     std::fill(sum, sum + block.rows, p_.sink ? A(1) : A(0));
@@ -318,8 +315,8 @@ class RowWeights {
       p_.exact->scale_rows(block.rows, std::min(kTile, block.cols - c), factor, rows_of(w, block, h) + c,
                            stride_);
     }
-    if (lse)
-      for (int64_t r = 0; r < block.rows; ++r) lse[r] = max[r] + std::log(sum[r]);
+    for (int64_t r = 0; r < block.rows && kept; ++r)
+      kept.max[r] = max[r], kept.share[r] = sum[r] == 0 ? A(0) : 1 / sum[r];
   }
 
   static constexpr A kInfinity = std::numeric_limits<A>::infinity();

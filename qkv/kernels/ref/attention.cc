@@ -45,7 +45,7 @@ struct Attention {
   static void softmax_tile_backward(const SoftmaxTileBackward<T>& t) noexcept {
     for (int64_t r = 0; r < t.rows; ++r) {
       for (int64_t c = 0; c < t.cols; ++c) {
-        const A x = score(t, r, c), w = x == kMasked ? A(0) : std::exp(x - t.lse[r]);
+        const A x = score(t, r, c), w = x == kMasked ? A(0) : std::exp(x - t.max[r]) * t.share[r];
         const bool k = has(t.keep, r, c);
         t.p[r * t.p_stride + c] = T(k ? w : A(0));
         const A dw = k ? t.keep_scale * t.dp[r * t.stride + c] : A(0);

@@ -75,12 +75,31 @@ struct Attention {
   };
 
   // exp(scale s - max) = 2^(scale log2(e) s - log2(e) max): one multiply-subtract. What the second term
-  // rounds is common to a row and to all its tiles, so it cancels between weights and sum. (The difference
-  // first, then times log2(e), was tried: errors against float64 stay where they were.)
+  // rounds is common to a row and to all its tiles, so it cancels between weights and sum: up to kFar, where
+  // it is 10^-4. Beyond, the difference comes first, of rounded scores, as one would write it: at 2^31 the
+  // rounding would be all there is, and masks of the largest float there is are common.
+  static constexpr float kFar = 1024;
+  static bool far(float max) { return max > kFar || (max < -kFar && max != kMasked); }
+  // log2 of what turns weights measured from `low` into such from `high`.
+  static float log2_ratio(float low, float high) {
+    return far(low) || far(high) ? (low - high) * kLog2E : low * kLog2E - high * kLog2E;
+  }
+  // body(exponent) with the exponent of 2 that a score has in a row.
+  template <class Body>
+  [[gnu::always_inline]] static void with_exponent(float scale, float max, Body&& body) {
+    if (far(max)) [[unlikely]] {
+      const V by = V::set(scale), from = V::set(max), log2e = V::set(kLog2E);
+      body([=](V s) { return (s * by - from) * log2e; });
+    } else {
+      // -inf - -inf is NaN: a row that has seen no key is measured from 0 instead, where exp(-inf) is 0.
+      const V factor = V::set(scale * kLog2E), shift = V::set(max == kMasked ? 0 : max * kLog2E);
+      body([=](V s) { return fms(s, factor, shift); });
+    }
+  }
+
   template <int N, bool kHides, bool kDropout>
   static void softmax_rows(const SoftmaxTile<T>& t) {
     const Row<N> row{t.cols - (N - 1) * L};
-    const V factor = V::set(t.scale * kLog2E);
     for (int64_t r = 0; r < t.rows; ++r) {
       V x[N];
       V best = V::set(kMasked);
@@ -91,19 +110,19 @@ struct Attention {
         best = max(x[v], best);
       }
       const float before = t.max[r], top = t.scale * reduce_max(best), now = top > before ? top : before;
-      // -inf - -inf is NaN: a row that has seen no key is measured from 0 instead, where exp(-inf) is 0.
-      const float base = now == kMasked ? 0 : now * kLog2E;
-      const V shift = V::set(base);
       const uint64_t word = kDropout ? t.keep[r] : 0;
       V sum = V::zero();
+      with_exponent(
+          t.scale, now, [&](auto exponent) __attribute__((always_inline)) {
 #pragma GCC unroll 8
-      for (int v = 0; v < N; ++v) {
-        const V e = exp2_below_127<T>(fms(x[v], factor, shift));
-        sum = sum + e;
-        row.store(t.p + r * t.p_stride, v, kDropout ? drop(word, v * L, e) : e);
-      }
+            for (int v = 0; v < N; ++v) {
+              const V e = exp2_below_127<T>(exponent(x[v]));
+              sum = sum + e;
+              row.store(t.p + r * t.p_stride, v, kDropout ? drop(word, v * L, e) : e);
+            }
+          });
       float correction = 1;
-      if (now != before) correction = first_lane(exp2_below_127<T>(V::set(before * kLog2E - base)));
+      if (now != before) correction = first_lane(exp2_below_127<T>(V::set(log2_ratio(before, now))));
       t.correction[r] = correction;
       t.sum[r] = t.sum[r] * correction + reduce_add(sum);
       t.max[r] = now;
@@ -113,25 +132,28 @@ struct Attention {
   template <int N, bool kHides, bool kDropout, bool kExact>
   static void softmax_rows_backward(const SoftmaxTileBackward<T>& t) {
     const Row<N> row{t.cols - (N - 1) * L};
-    const V factor = V::set(t.scale * kLog2E), keep_scale = V::set(t.keep_scale);
+    const V keep_scale = V::set(t.keep_scale);
     for (int64_t r = 0; r < t.rows; ++r) {
-      const V shift = V::set(t.lse[r] * kLog2E), delta = V::set(t.delta[r]);
+      const V share = V::set(t.share[r]), delta = V::set(t.delta[r]);
       const uint64_t word = kDropout ? t.keep[r] : 0;
+      with_exponent(
+          t.scale, t.max[r], [&](auto exponent) __attribute__((always_inline)) {
 #pragma GCC unroll 8
-      for (int v = 0; v < N; ++v) {
-        V s = row.load(t.s + r * t.stride, v, kMasked);
-        if constexpr (kHides) s = show(t.visible[r], v * L, s);
-        // What is hidden has weight 0 even where lse is NaN, or -inf as a row's is that saw no key.
-        const V w = select(s == V::set(kMasked), V::zero(), exp2_below_127<T>(fms(s, factor, shift)));
-        const V scaled = row.load(t.dp + r * t.stride, v, 0) * keep_scale,
-                d = kDropout ? drop(word, v * L, scaled) : scaled;
-        row.store(t.p + r * t.p_stride, v, kDropout ? drop(word, v * L, w) : w);
-        const V ds = select(w == V::zero(), V::zero(), w * (d - delta));
-        if constexpr (kExact)
-          row.store_exact(t.exact_ds + r * t.stride, v, ds);
-        else
-          row.store(t.ds + r * t.p_stride, v, ds);
-      }
+            for (int v = 0; v < N; ++v) {
+              V s = row.load(t.s + r * t.stride, v, kMasked);
+              if constexpr (kHides) s = show(t.visible[r], v * L, s);
+              // What is hidden has weight 0 even where max or share is NaN.
+              const V w = select(s == V::set(kMasked), V::zero(), exp2_below_127<T>(exponent(s)) * share);
+              const V scaled = row.load(t.dp + r * t.stride, v, 0) * keep_scale,
+                      d = kDropout ? drop(word, v * L, scaled) : scaled;
+              row.store(t.p + r * t.p_stride, v, kDropout ? drop(word, v * L, w) : w);
+              const V ds = select(w == V::zero(), V::zero(), w * (d - delta));
+              if constexpr (kExact)
+                row.store_exact(t.exact_ds + r * t.stride, v, ds);
+              else
+                row.store(t.ds + r * t.p_stride, v, ds);
+            }
+          });
     }
   }
 
@@ -233,8 +255,7 @@ struct Attention {
     for (int64_t r = 0; r < rows; ++r) {
       const float one = into.max[r], other = from.max[r], high = one < other ? other : one,
                   low = one < other ? one : other;
-      const float less =
-          one == other ? 1 : first_lane(exp2_below_127<T>(V::set(low * kLog2E - high * kLog2E)));
+      const float less = one == other ? 1 : first_lane(exp2_below_127<T>(V::set(log2_ratio(low, high))));
       const float a = one == high ? 1 : less, b = other == high ? 1 : less;
       into.sum[r] = a * into.sum[r] + b * from.sum[r];
       into.max[r] = high;
