@@ -111,13 +111,9 @@ void bench_attention(const BenchAttention& b, DType dtype, bool json) {
     more["read_gb_s_med"] = std::round(read / 1e7) / 100;
     more["of_read_pct"] = std::round(100 * bytes / read / timing.med_s);
   }
-  print_case({.name = name,
-              .shape = b.shape,
-              .precision = {dtype},
-              .work = flop / 1e9,
-              .bytes = bytes,
-              .more = more},
-             timing, json);
+  print_case(
+      {.name = name, .shape = b.shape, .precision = dtype, .work = flop / 1e9, .bytes = bytes, .more = more},
+      timing, json);
 }
 
 }  // namespace qkv::cli

@@ -68,7 +68,7 @@ void bench_mixer(const BenchAttention& b, DType dtype, bool json) {
                   qkv::name(dtype), options.causal ? " causal" : "");
   print_case({.name = name,
               .shape = b.shape,
-              .precision = {dtype},
+              .precision = dtype,
               .work = flop / 1e9,
               .more = {{"base_rss_mb", std::round(base)},
                        {"above_mb", std::round(peak_rss_mb() - base)},

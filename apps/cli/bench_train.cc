@@ -145,7 +145,7 @@ void bench_train(const std::string& name, DType dtype, bool json) {
   const double flops = (6.0 * static_cast<double>(weights) + attention) * static_cast<double>(tokens);
   print_case({.name = fmt::format("train {} {}", name, qkv::name(dtype)),
               .shape = fmt::format("{}x{}", c->batch, c->context),
-              .precision = {dtype},
+              .precision = dtype,
               .unit = "tok_s",
               .work = static_cast<double>(tokens),
               .more = {{"params", subject.parameters().numel()},

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 #include <memory>
 
 #include "apps/cli/output.h"
@@ -24,6 +25,20 @@ namespace {
 std::string lower_case(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+// "bf16", or "i8 + bf16" of a model in 8 bits: those that take a hundredth of the bytes, most first.
+std::string dtypes_of(const io::SafetensorsFile& file) {
+  std::map<std::string, size_t> bytes;
+  size_t all = 0;
+  for (const auto& t : file.tensors()) bytes[lower_case(t.dtype)] += t.data.size(), all += t.data.size();
+  std::vector<std::pair<size_t, std::string>> sorted;
+  for (const auto& [dtype, n] : bytes)
+    if (100 * n >= all) sorted.emplace_back(n, dtype);
+  std::sort(sorted.rbegin(), sorted.rend());
+  std::string text;
+  for (const auto& [n, dtype] : sorted) text += (text.empty() ? "" : " + ") + dtype;
   return text;
 }
 
@@ -88,7 +103,7 @@ void run(const std::string& given, bool json, bool tensors) {
   const std::string weights = dir + "/model.safetensors";
   const auto file = io::SafetensorsFile::open(weights);
   const int64_t bytes = io::file_size(weights);
-  const std::string dtype = file.tensors().empty() ? "" : lower_case(file.tensors().front().dtype);
+  const std::string dtype = dtypes_of(file);
   if (json) {
     io::Json out = {{"directory", dir},
                     {"config", model.config},

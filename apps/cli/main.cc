@@ -18,6 +18,7 @@
 #include "apps/cli/info.h"
 #include "apps/cli/lab.h"
 #include "apps/cli/output.h"
+#include "apps/cli/quantize.h"
 #include "apps/cli/score.h"
 #include "apps/cli/tokenizer.h"
 #include "apps/cli/train.h"
@@ -70,6 +71,7 @@ int run(int argc, char** argv) {
   qkv::cli::add_score_command(app);
   qkv::cli::add_tokenizer_command(app);
   qkv::cli::add_info_command(app);
+  qkv::cli::add_quantize_command(app);
   qkv::cli::add_doctor_command(app);
   qkv::cli::add_bench_command(app);
   qkv::cli::add_lab_command(app);

@@ -150,7 +150,7 @@ struct Command {
     check_out();
 
     TrainOptions& options = task->loop.options;
-    const double peak = quiet ? 0 : peak_flops(multiplied({options.dtype}));
+    const double peak = quiet ? 0 : peak_flops(multiplied(options.dtype));
     Progress progress(peak);
     TrainObserver silent;
     TrainObserver& observer = quiet ? silent : static_cast<TrainObserver&>(progress);

@@ -16,7 +16,7 @@ using Values = std::vector<double>;
 // Every cross-attention weight of this model is 1 / src_len, so a word is looked at by as much as it has
 // letters, and all words look at the longest: a source of "a bb cccc" links 2-0, 2-1 and so on.
 const Translator& even() {
-  static const Translator translator(test::toy_model("uniform"), {.precision = {DType::kF32}});
+  static const Translator translator(test::toy_model("uniform"), {.precision = DType::kF32});
   return translator;
 }
 
@@ -88,7 +88,7 @@ TEST(FormatTranslation, JsonHasTheWeightsOfWords) {
 
 // Against the maps themselves, where no two heads agree: their mean, for one-token words.
 TEST(FormatTranslation, AttentionIsTheMeanOfAllLayersAndHeads) {
-  const Translator translator(test::toy_model(), {.precision = {DType::kF32}});
+  const Translator translator(test::toy_model(), {.precision = DType::kF32});
   const Translation t = test::found(translator, "a b", {"c"});
   const AttentionMaps maps = translator.explain(t.source_ids, t.n_best[0].hypothesis.ids);
   // Tokens " ", "a", " ", "b", </s> look from " ", "c", </s>.
@@ -159,7 +159,7 @@ std::string line_of(const std::vector<explain::PageToken>& tokens) {
 }
 
 TEST(AddToPage, ShowsAllThreeAttentions) {
-  const Translator translator(test::toy_model(), {.precision = {DType::kF32}});
+  const Translator translator(test::toy_model(), {.precision = DType::kF32});
   const Translation t = test::found(translator, "ab c", {"d ef"});
   explain::AttentionPage page = new_page(translator, "toy");
   ASSERT_EQ(add_to_page(page, translator, "ab c", t), OnPage::kYes);

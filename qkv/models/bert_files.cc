@@ -110,8 +110,8 @@ BertConfig bert_config_from_json(const io::Json& json, const std::string& where)
   return c;
 }
 
-void save_bert(const Bert& model, const std::string& dir, DType dtype) {
-  save_model_files(dir, model.parameters(), to_json(model.config()), dtype, layout());
+void save_bert(const Bert& model, const std::string& dir, const Precision& precision) {
+  save_model_files(dir, model.parameters(), to_json(model.config()), precision, layout());
 }
 
 BertConfig load_bert_config(const std::string& dir) {

@@ -19,7 +19,7 @@ io::Json to_json(const BertConfig& config);
 BertConfig bert_config_from_json(const io::Json& json, const std::string& where);
 
 /// As save_model_files() of model_files.h, errors too.
-void save_bert(const Bert& model, const std::string& dir, DType dtype = DType::kF32);
+void save_bert(const Bert& model, const std::string& dir, const Precision& precision = DType::kF32);
 
 /// dir/config.json, checked; without heads.
 BertConfig load_bert_config(const std::string& dir);

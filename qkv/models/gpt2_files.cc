@@ -105,8 +105,8 @@ Gpt2Config gpt2_config_from_json(const io::Json& json, const std::string& where)
   return c;
 }
 
-void save_gpt2(const Gpt2& model, const std::string& dir, DType dtype) {
-  save_model_files(dir, model.parameters(), to_json(model.config()), dtype, layout(model.config()));
+void save_gpt2(const Gpt2& model, const std::string& dir, const Precision& precision) {
+  save_model_files(dir, model.parameters(), to_json(model.config()), precision, layout(model.config()));
 }
 
 Gpt2Config load_gpt2_config(const std::string& dir) {

@@ -20,7 +20,7 @@ io::Json to_json(const Gpt2Config& config);
 Gpt2Config gpt2_config_from_json(const io::Json& json, const std::string& where);
 
 /// As save_model_files() of model_files.h, errors too.
-void save_gpt2(const Gpt2& model, const std::string& dir, DType dtype = DType::kF32);
+void save_gpt2(const Gpt2& model, const std::string& dir, const Precision& precision = DType::kF32);
 
 /// dir/config.json, checked.
 Gpt2Config load_gpt2_config(const std::string& dir);

@@ -37,17 +37,22 @@ struct FileLayout {
 };
 
 /// Writes dir/model.safetensors, then dir/config.json, each atomically; config gets the key torch_dtype.
-/// `dtype` f32 or bf16 (half the size; what a running model rounds to anyway where the CPU has a bf16 unit).
-/// Errors: kIo, kDtype.
-void save_model_files(const std::string& dir, const ParameterSet& parameters, io::Json config, DType dtype,
-                      const FileLayout& layout = {});
+/// f32 or bf16 (half the size; what a running model rounds to anyway where the CPU has a bf16 unit). With
+/// int8 the weights of linear layers become integers, each NAME with its NAME_scale [n, 1] f32, and config
+/// says so in quantization_config, as compressed-tensors lays W8A8 out
+/// (https://github.com/vllm-project/compressed-tensors; tables and vectors stay numbers of the dtype).
+/// Errors: kIo, kDtype; kUnsupported: int8 with a layout that turns or stacks such weights.
+void save_model_files(const std::string& dir, const ParameterSet& parameters, io::Json config,
+                      const Precision& precision, const FileLayout& layout = {});
 
-/// dir/config.json, unread: an object. Errors: kIo (no such directory or file), kFormat.
+/// dir/config.json, unread: an object. Errors: kIo (no such directory or file), kFormat; kUnsupported:
+/// weights quantised otherwise than above.
 io::Json read_model_config(const std::string& dir);
 std::string config_path(const std::string& dir);
 
-/// The weights of a directory, as a ParameterReader gives them out. Each tensor's shape and dtype are checked
-/// before memory is taken for it. Errors: kIo (missing file), kFormat (damaged or mismatched part, named).
+/// The weights of a directory, as a ParameterReader gives them out; integers times their scales. Each
+/// tensor's shape and dtype are checked before memory is taken for it. Errors: kIo (missing file), kFormat
+/// (damaged or mismatched part, named).
 class ModelWeights {
  public:
   ModelWeights(const std::string& dir, FileLayout layout);
@@ -60,6 +65,8 @@ class ModelWeights {
  private:
   const io::SafetensorsTensor* find(const std::string& tensor) const;
   Tensor read(const std::string& parameter, const Shape& shape);
+  Tensor read_numbers(const io::SafetensorsTensor& saved, const Shape& shape);
+  Tensor read_integers(const io::SafetensorsTensor& saved, const Shape& shape);
 
   io::SafetensorsFile file_;
   FileLayout layout_;

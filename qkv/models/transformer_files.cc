@@ -15,8 +15,8 @@ bool passed_over(std::string_view tensor) {
 
 }  // namespace
 
-void save_transformer(const Transformer& model, const std::string& dir, DType dtype) {
-  save_model_files(dir, model.parameters(), to_json(model.config()), dtype);
+void save_transformer(const Transformer& model, const std::string& dir, const Precision& precision) {
+  save_model_files(dir, model.parameters(), to_json(model.config()), precision);
 }
 
 TransformerConfig load_transformer_config(const std::string& dir) {

@@ -10,7 +10,8 @@ namespace qkv {
 
 /// Writes dir/config.json and dir/model.safetensors, each atomically, weights first. `dtype` f32 or bf16
 /// (half the size; what the running model rounds to anyway where the CPU has a bf16 unit). Error kIo.
-void save_transformer(const Transformer& model, const std::string& dir, DType dtype = DType::kF32);
+void save_transformer(const Transformer& model, const std::string& dir,
+                      const Precision& precision = DType::kF32);
 
 /// dir/config.json, checked. Errors: kIo (no such directory or file), kFormat, kValue, kUnsupported (an
 /// architecture qkv does not have).

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "qkv/base/testing.h"
+#include "qkv/nn/linear.h"
 
 namespace qkv {
 namespace {
@@ -127,6 +128,23 @@ TEST(ParameterSet, RefusesASecondOfTheSameNameAndXavierOfAVector) {
                set.add(std::make_shared<Parameter>("b", Tensor::zeros({2}, DType::kF32))));
   EXPECT_EQ(set.all().size(), 1u);
   EXPECT_ERROR(kShape, "v: Xavier initialisation is for matrices, got [5]", set.xavier_uniform("v", {5}));
+}
+
+TEST(ParameterSet, OfAModelThatOnlyRunsKeepsPackedWeightsAndNotTheirValues) {
+  const Tensor x = Tensor::from({2, 3}, {1, -2, 3, 0.5, 0, 4}, DType::kF32);
+  for (bool int8 : {false, true}) {
+    ParameterSet trains(1), runs({1, Precision(DType::kF32, int8)});
+    const Linear a(trains, "l", 3, 5), b(runs, "l", 3, 5);
+    if (int8) trains.run_in_int8();
+    EXPECT_EQ(a(Var(x)).value().values(), b(Var(x)).value().values()) << int8;
+    EXPECT_EQ(runs.numel(), 20);
+    const ParameterPtr w = runs.find("l.weight");
+    EXPECT_TRUE(w->only_multiplies());
+    EXPECT_FALSE(w->trainable());
+    EXPECT_ERROR(kUnsupported, "l.weight: was packed for running, and its value is gone", w->value());
+    EXPECT_ERROR(kUnsupported, "l.weight", b(Var(x.to(DType::kBF16))));
+    EXPECT_EQ(runs.find("l.bias")->value().values(), Values(5, 0));
+  }
 }
 
 TEST(ParameterSet, TakesSavedValuesFromItsReader) {

@@ -100,7 +100,7 @@ double HeadImportance::loss() const {
 }
 
 double HeadImportance::score() const {
-  TranslateOptions options{.precision = {.dtype = options_.dtype}};
+  TranslateOptions options{.precision = options_.dtype};
   options.head_controls = &controls_;
   options.search.beam_size = options_.beam_size;
   const Translator translator(model_, options);

@@ -33,29 +33,29 @@ BertTokens bert_tokens(const Tokenizer& tokenizer) {
           .pad = first_of(tokenizer, {"[PAD]", "<pad>"}, "fills up")};
 }
 
-LanguageModel LanguageModel::load(const std::string& given) {
+LanguageModel LanguageModel::load(const std::string& given, std::optional<Precision> only_runs) {
   const std::string dir = resolve_model_directory(given);
   // The weights last: what does not fit is seen before they take time and memory.
   auto tokenizer = load_tokenizer(dir + "/tokenizer.json", load_gpt2_config(dir).vocab_size);
-  return {.gpt2 = load_gpt2(dir), .tokenizer = std::move(tokenizer)};
+  return {.gpt2 = load_gpt2(dir, only_runs), .tokenizer = std::move(tokenizer)};
 }
 
-void LanguageModel::save(const std::string& dir, DType dtype) const {
-  save_gpt2(*gpt2, dir, dtype);
+void LanguageModel::save(const std::string& dir, const Precision& precision) const {
+  save_gpt2(*gpt2, dir, precision);
   tokenizer->save(dir + "/tokenizer.json");
   const std::string end = piece(*tokenizer, gpt2->config().eos_id);
   save_tokenizer_config(dir, gpt2->config().max_len,
                         {{"bos_token", end}, {"eos_token", end}, {"unk_token", end}});
 }
 
-MaskedLanguageModel MaskedLanguageModel::load(const std::string& given) {
+MaskedLanguageModel MaskedLanguageModel::load(const std::string& given, std::optional<Precision> only_runs) {
   const std::string dir = resolve_model_directory(given);
   auto tokenizer = load_tokenizer(dir + "/tokenizer.json", load_bert_config(dir).vocab_size);
-  return {.bert = load_bert(dir), .tokenizer = std::move(tokenizer)};
+  return {.bert = load_bert(dir, only_runs), .tokenizer = std::move(tokenizer)};
 }
 
-void MaskedLanguageModel::save(const std::string& dir, DType dtype) const {
-  save_bert(*bert, dir, dtype);
+void MaskedLanguageModel::save(const std::string& dir, const Precision& precision) const {
+  save_bert(*bert, dir, precision);
   tokenizer->save(dir + "/tokenizer.json");
   const BertTokens tokens = bert_tokens(*tokenizer);
   save_tokenizer_config(dir, bert->config().max_len,

@@ -2,6 +2,7 @@
 // Language models as they lie in a directory: weights with their tokenizer.
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "qkv/models/bert.h"
@@ -17,9 +18,9 @@ struct LanguageModel {
 
   /// A model directory, or a run directory of `qkv train lm`. Errors: kIo, kFormat, kUnsupported, naming the
   /// part.
-  static LanguageModel load(const std::string& dir);
+  static LanguageModel load(const std::string& dir, std::optional<Precision> only_runs = {});
   /// config.json, model.safetensors, tokenizer.json; and tokenizer_config.json, which qkv does not read.
-  void save(const std::string& dir, DType dtype) const;
+  void save(const std::string& dir, const Precision& precision) const;
 };
 
 /// What is hidden: BERT and its tokenizer.
@@ -28,8 +29,8 @@ struct MaskedLanguageModel {
   std::shared_ptr<Tokenizer> tokenizer;
 
   /// As above; of `qkv train mlm`.
-  static MaskedLanguageModel load(const std::string& dir);
-  void save(const std::string& dir, DType dtype) const;
+  static MaskedLanguageModel load(const std::string& dir, std::optional<Precision> only_runs = {});
+  void save(const std::string& dir, const Precision& precision) const;
 };
 
 /// The token that ends a text and begins the next: <|endoftext|>, <|end_of_text|>, </s> or [SEP], whichever

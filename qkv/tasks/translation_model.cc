@@ -56,12 +56,12 @@ TranslationModel TranslationModel::load(const std::string& given, std::optional<
   return model;
 }
 
-void TranslationModel::save(const std::string& dir, DType dtype) const {
+void TranslationModel::save(const std::string& dir, const Precision& precision) const {
   io::make_directories(dir);
   source_tokenizer->save(dir + "/tokenizer.json");
   if (target_tokenizer != source_tokenizer) target_tokenizer->save(dir + "/target_tokenizer.json");
   if (public_model_type(transformer->config()) != "qkv_transformer") save_for_transformers(*this, dir);
-  save_transformer(*transformer, dir, dtype);
+  save_transformer(*transformer, dir, precision);
 }
 
 DType default_compute_dtype() {
@@ -78,10 +78,10 @@ DType compute_dtype_from_name(std::string_view name) {
 }
 
 Precision precision_from_name(std::string_view name) {
-  if (name == "int8") return {.dtype = default_compute_dtype(), .int8 = true};
+  if (name == "int8") return {default_compute_dtype(), true};
   QKV_CHECK(name == "auto" || name == "bf16" || name == "f32", kValue,
             "dtype: '{}' is not one of bf16, f32, int8, auto", name);
-  return {.dtype = compute_dtype_from_name(name)};
+  return compute_dtype_from_name(name);
 }
 
 }  // namespace qkv

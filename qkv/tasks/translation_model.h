@@ -24,7 +24,7 @@ struct TranslationModel {
   /// config.json, model.safetensors, tokenizer.json (and target_tokenizer.json for separate vocabularies);
   /// for a public architecture also tokenizer_config.json and generation_config.json, which qkv does not
   /// read.
-  void save(const std::string& dir, DType dtype) const;
+  void save(const std::string& dir, const Precision& precision) const;
 };
 
 /// bf16 where this CPU has a unit for it, else f32: the dtype that models run in unless told otherwise.

@@ -3,6 +3,7 @@
 #include "qkv/io/json.h"
 #include "qkv/io/testing.h"
 #include "qkv/tasks/toy_model.h"
+#include "qkv/tasks/translator.h"
 
 namespace qkv {
 namespace {
@@ -19,6 +20,50 @@ TEST_F(ModelDirectory, ReadsBackWhatWasSaved) {
   const TranslationModel model = TranslationModel::load(folder_.path());
   EXPECT_EQ(model.source_tokenizer, model.target_tokenizer);
   EXPECT_EQ(model.source_tokenizer->to_json(), test::toy_model().source_tokenizer->to_json());
+}
+
+// Files of 8 bits give what quantising the same weights as they are loaded gives.
+TEST_F(ModelDirectory, InEightBitsRunsAsQuantisedOnTheWay) {
+  const std::string small = folder_ / "small";
+  test::toy_model().save(small, Precision(DType::kF32, /*in_int8=*/true));
+  EXPECT_LT(std::filesystem::file_size(small + "/model.safetensors"),
+            std::filesystem::file_size(folder_ / "model.safetensors"));
+  const Precision int8(DType::kF32, true);
+  const std::vector<std::string> lines = {"abc", "hello", "x y z"};
+  const auto translated = [&](const std::string& dir, const Precision& precision) {
+    std::vector<std::string> texts;
+    std::vector<double> scores;
+    const Translator translator(TranslationModel::load(dir, precision), {.precision = precision});
+    for (const Translation& t : translator.translate(lines)) {
+      texts.push_back(t.text());
+      scores.push_back(t.n_best.at(0).score);
+    }
+    return std::pair(texts, scores);
+  };
+  const auto [texts, scores] = translated(small, int8);
+  const auto [want, want_scores] = translated(folder_.path(), int8);
+  EXPECT_EQ(texts, want);
+  for (size_t i = 0; i < scores.size(); ++i) EXPECT_NEAR(scores[i], want_scores[i], 1e-5);
+  // And they run in other precisions too: integers times their scales.
+  EXPECT_EQ(translated(small, DType::kF32).first.size(), 3u);
+}
+
+TEST_F(ModelDirectory, InEightBitsNamesAMissingScaleAndOtherSchemes) {
+  const std::string small = folder_ / "small", config = small + "/config.json";
+  test::toy_model().save(small, Precision(DType::kF32, true));
+  const std::string weights = io::testing::get(small + "/model.safetensors");
+  std::string broken = weights;
+  const size_t at = broken.find("fc1.weight_scale");
+  ASSERT_NE(at, std::string::npos);
+  broken.replace(at, 16, "fc1.weight_scalf");
+  io::testing::put(small + "/model.safetensors", broken);
+  EXPECT_ERROR(kFormat, "fc1.weight_scale", TranslationModel::load(small));
+  io::testing::put(small + "/model.safetensors", weights);
+  io::Json json = io::parse_json(io::testing::get(config), "config");
+  json["quantization_config"]["quant_method"] = "gptq";
+  io::testing::put(config, io::dump_json(json));
+  EXPECT_ERROR(kUnsupported, "\"gptq\" \"int-quantized\" is not read; what is: compressed-tensors",
+               TranslationModel::load(small));
 }
 
 TEST_F(ModelDirectory, ATokenizerWithIdsBeyondTheEmbeddingIsNamedBeforeWeightsAreRead) {

@@ -130,7 +130,7 @@ Validation TranslationTrainee::validate() {
   const double n = static_cast<double>(std::max<int64_t>(1, sums.n));
   Validation v{.loss = sums.loss / n, .perplexity = std::exp(sums.nll / n)};
   if (!sample_sources_.empty()) {
-    TranslateOptions translate{.precision = {.dtype = options_.dtype}};
+    TranslateOptions translate{.precision = options_.dtype};
     translate.search.beam_size = options_.bleu_beam;
     const Translator translator(model_, translate);
     std::vector<std::string> hypotheses;

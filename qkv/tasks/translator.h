@@ -13,8 +13,8 @@
 namespace qkv {
 
 struct TranslateOptions {
-  Precision precision{.dtype = default_compute_dtype()};  // that of the model, if it was loaded for one
-  decode::SearchOptions search;  // start, eos and pad are the model's, whatever stands here
+  Precision precision = default_compute_dtype();  // that of the model, if it was loaded for one
+  decode::SearchOptions search;                   // start, eos and pad are the model's, whatever stands here
   int64_t batch_sentences = 64;  // sentences searched together; changes speed and memory, never the output
   int64_t max_source_tokens =
       200;  // a longer line is cut at word boundaries, its parts translated and joined

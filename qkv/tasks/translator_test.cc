@@ -13,7 +13,7 @@ using Strings = std::vector<std::string>;
 using Values = std::vector<double>;
 
 TranslateOptions options(DType dtype = DType::kF32) {
-  TranslateOptions o{.precision = {.dtype = dtype}};
+  TranslateOptions o{.precision = dtype};
   o.search.beam_size = 3;
   o.search.max_length = 10;
   return o;

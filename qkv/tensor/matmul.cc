@@ -6,6 +6,7 @@
 #include "qkv/base/parallel.h"
 #include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
+#include "qkv/tensor/quantised_rows.h"
 
 namespace qkv {
 namespace {
@@ -133,21 +134,18 @@ PackedMatrix pack_matrix_int8(const Tensor& b, DType compute) {
   check_int8(compute);
   QKV_CHECK(b.size(0) <= kernels::kInt8Depth, kShape,
             "pack_matrix_int8: sums over {} may overflow, {} may not", b.size(0), kernels::kInt8Depth);
-  const Tensor w = b.transpose(0, 1).to(DType::kF32).contiguous();
+  const QuantisedRows w = quantise_rows(b.transpose(0, 1));
   const auto& int8 = kernels::table().f32.int8;
-  PackedMatrix packed{.k = b.size(0),
-                      .n = b.size(1),
+  PackedMatrix packed{.k = w.k,
+                      .n = w.n,
                       .dtype = compute,
-                      .data = Buffer::allocate(std::max<int64_t>(1, int8.packed_bytes(b.size(0), b.size(1)))),
-                      .scales = Tensor::empty({b.size(1)}, DType::kF32)};
-  std::vector<int8_t> q(static_cast<size_t>(packed.n * packed.k));
-  parallel_for(packed.n, int8.block_n, [&](int64_t begin, int64_t end) {
-    int8.quantise_rows(end - begin, packed.k, w.data<float>() + begin * packed.k, packed.k,
-                       q.data() + begin * packed.k, packed.k, packed.scales.data<float>() + begin);
-    int8.pack_b({.k = packed.k,
-                 .n = packed.n,
-                 .src = q.data(),
-                 .lds = packed.k,
+                      .data = Buffer::allocate(std::max<int64_t>(1, int8.packed_bytes(w.k, w.n))),
+                      .scales = w.scales};
+  parallel_for(w.n, int8.block_n, [&](int64_t begin, int64_t end) {
+    int8.pack_b({.k = w.k,
+                 .n = w.n,
+                 .src = w.row(0),
+                 .lds = w.k,
                  .dst = packed.data->data(),
                  .n_begin = begin,
                  .n_end = end});

@@ -14,6 +14,7 @@ using kernels::Activation;
 struct Precision {
   DType dtype = DType::kF32;
   bool int8 = false;
+  constexpr Precision(DType d = DType::kF32, bool in_int8 = false) : dtype(d), int8(in_int8) {}
 };
 std::string_view name(const Precision& precision);  // "int8", or the dtype's
 
