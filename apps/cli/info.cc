@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <chrono>
 #include <map>
 #include <memory>
 
+#include "apps/cli/bench_timing.h"
 #include "apps/cli/output.h"
 #include "qkv/io/file.h"
 #include "qkv/io/json.h"
@@ -15,6 +17,7 @@
 #include "qkv/models/gpt2_files.h"
 #include "qkv/models/model_files.h"
 #include "qkv/nn/activation.h"
+#include "qkv/tasks/language_models.h"
 #include "qkv/tasks/model_directory.h"
 #include "qkv/tasks/translation_model.h"
 
@@ -84,22 +87,27 @@ Description describe_stack(const Model& model, const std::string& kind) {
                 fmt::format("vocabulary: {} entries; texts of up to {} tokens", c.vocab_size, c.max_len)}};
 }
 
-Description describe(const std::string& dir) {
+// As a program that runs it loads it.
+Description describe(const std::string& dir, const Precision& precision) {
   const std::string type = io::get_string(read_model_config(dir), "model_type", config_path(dir));
   if (type == "gpt2" || type == "qkv_gpt2")
-    return describe_stack(*load_gpt2(dir), "decoder (GPT-2), pre-norm");
+    return describe_stack(*LanguageModel::load(dir, precision).gpt2, "decoder (GPT-2), pre-norm");
   if (type == "bert" || type == "qkv_bert") {
-    const auto model = load_bert(dir);
+    const auto model = MaskedLanguageModel::load(dir, precision).bert;
     return describe_stack(*model, fmt::format("encoder (BERT), post-norm{}{}",
                                               model->config().masked_lm ? ", predicts hidden words" : "",
                                               model->config().pooler ? ", pools" : ""));
   }
-  return describe(*TranslationModel::load(dir).transformer);
+  return describe(*TranslationModel::load(dir, precision).transformer);
 }
 
-void run(const std::string& given, bool json, bool tensors) {
+void run(const std::string& given, bool json, bool tensors, bool load, const Precision& precision) {
   const std::string dir = resolve_model_directory(given);
-  const Description model = describe(dir);
+  const double before = peak_rss_mb();
+  const auto start = std::chrono::steady_clock::now();
+  const Description model = describe(dir, precision);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(),
+               after = peak_rss_mb();
   const std::string weights = dir + "/model.safetensors";
   const auto file = io::SafetensorsFile::open(weights);
   const int64_t bytes = io::file_size(weights);
@@ -110,6 +118,9 @@ void run(const std::string& given, bool json, bool tensors) {
                     {"parameters", model.parameters},
                     {"bytes", bytes},
                     {"dtype", dtype}};
+    if (load)
+      out["load"] = {
+          {"dtype", name(precision)}, {"seconds", seconds}, {"mb_before", before}, {"peak_mb", after}};
     for (const auto& t : file.tensors())
       if (tensors)
         out["tensors"].push_back({{"name", t.name}, {"dtype", lower_case(t.dtype)}, {"shape", t.shape}});
@@ -120,6 +131,9 @@ void run(const std::string& given, bool json, bool tensors) {
   for (const std::string& line : model.lines) print("  {}\n", line);
   print("  {:.2f} M parameters, {:.1f} MB of weights as {}\n", static_cast<double>(model.parameters) / 1e6,
         static_cast<double>(bytes) / 1e6, dtype.empty() ? "nothing" : dtype);
+  if (load)
+    print("  loads for {} in {:.0f} ms; the process takes {:.0f} MB at most, {:.0f} before\n",
+          name(precision), 1e3 * seconds, after, before);
   if (tensors)
     for (const auto& t : file.tensors())
       print("  {:60} {:5} {}\n", t.name, lower_case(t.dtype), Shape{std::span<const int64_t>(t.shape)}.str());
@@ -129,16 +143,20 @@ void run(const std::string& given, bool json, bool tensors) {
 
 void add_info_command(CLI::App& app) {
   struct Flags {
-    std::string model;
-    bool json = false, tensors = false;
+    std::string model, dtype = "auto";
+    bool json = false, tensors = false, load = false;
   };
   CLI::App* info = app.add_subcommand("info", "what a model directory holds");
   auto flags = std::make_shared<Flags>();
   info->add_option("model", flags->model, "model or run directory")->required();
   info->add_flag("--tensors", flags->tensors, "list every tensor");
+  info->add_flag("--load", flags->load, "how long loading takes, and what memory");
+  info->add_option("--dtype", flags->dtype, "to load it for: bf16, f32, int8, auto")->capture_default_str();
   info->add_flag("--json", flags->json, "one JSON object");
-  info->footer("Example:\n  qkv info models/en-de --tensors");
-  info->callback([flags] { run(flags->model, flags->json, flags->tensors); });
+  info->footer("Example:\n  qkv info models/en-de --tensors\n  qkv info models/en-de --load --dtype int8");
+  info->callback([flags] {
+    run(flags->model, flags->json, flags->tensors, flags->load, precision_from_name(flags->dtype));
+  });
 }
 
 }  // namespace qkv::cli
