@@ -20,7 +20,7 @@ EditPtr temperature(double temperature);
 
 /// s' = s - slope_h |i - j|     Press et al. 2022, arXiv:2108.12409. Slopes 2^(-8/n), 2^(-16/n), ... for n
 /// heads; where n is no power of two, those of the next lower power and every second one of the next higher.
-/// Further heads of the layer, if there are any, get none.
+/// Further heads of the layer, if there are any, get none. Error kValue: n_heads not 1 to 65536.
 EditPtr alibi(int64_t n_heads);
 /// The same with slopes that train from there: <prefix>.slopes [n_heads, 1].
 EditPtr learned_alibi(ParameterSet& set, const std::string& prefix, const HeadSizes& heads);

@@ -3,6 +3,7 @@
 #include "qkv/attention/edits.h"
 
 #include "qkv/attention/test_cases.h"
+#include "qkv/base/testing.h"
 
 namespace qkv {
 namespace {
@@ -53,6 +54,8 @@ TEST(Alibi, HasThePublishedSlopes) {
   EXPECT_NEAR(twelve.at({7, 1, 0}), -std::exp2(-8.0), 1e-12);
   EXPECT_NEAR(twelve.at({8, 1, 0}), -std::exp2(-0.5), 1e-12);
   EXPECT_NEAR(twelve.at({11, 1, 0}), -std::exp2(-3.5), 1e-12);
+  for (const int64_t n : {int64_t{0}, int64_t{65537}, INT64_MAX})
+    EXPECT_ERROR(kValue, "needs 1 to 65536", (void)alibi(n));
   ParameterSet set(1, DType::kF64);
   EXPECT_EQ(max_difference(edited(learned_alibi(set, "a", {.n_heads = 12, .d_k = 1}), 12, 2), twelve), 0);
 }

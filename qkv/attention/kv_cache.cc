@@ -119,18 +119,26 @@ KvCache::KvCache(int64_t n_sequences, int64_t k_width, int64_t v_width, DType dt
 
 KvCache::KvCache(int64_t n_sequences, const CacheShape& shape, const KvCacheOptions& options)
     : format_(shape, options.stored) {
-  QKV_CHECK(n_sequences >= 0, kValue, "kv cache: {} sequences", n_sequences);
+  constexpr int64_t kMostSequences = 1 << 20;
+  QKV_CHECK(n_sequences >= 0 && n_sequences <= kMostSequences, kValue,
+            "kv cache: {} sequences, needs 0 to {}", n_sequences, kMostSequences);
   check_layout(options);
   store_ = make_store(format_, n_sequences, options);
 }
 
 int64_t KvCache::size() const { return store_->size(); }
-int64_t KvCache::length(int64_t sequence) const { return store_->length(sequence); }
+int64_t KvCache::length(int64_t sequence) const {
+  check_sequence(sequence);
+  return store_->length(sequence);
+}
 int64_t KvCache::bytes() const { return store_->bytes(); }
 
 void KvCache::append(const Segments& rows, const Tensor& k, const Tensor& v) {
   const CacheShape& shape = format_.shape;
   QKV_CHECK(rows.size() == size(), kShape, "kv cache: {} sequences, rows for {}", size(), rows.size());
+  QKV_CHECK(k.rank() == 2 && v.rank() == 2, kShape,
+            "kv cache: keys {} and values {} need to be matrices, [n_tokens, width]", k.shape().str(),
+            v.shape().str());
   QKV_CHECK(k.dtype() == shape.dtype && v.dtype() == shape.dtype, kDtype,
             "kv cache: holds {}, got keys of {} and values of {}", name(shape.dtype), name(k.dtype()),
             name(v.dtype()));
@@ -160,8 +168,12 @@ void KvCache::select(std::span<const int32_t> parents) {
   store_->select(parents);
 }
 
-void KvCache::truncate(int64_t sequence, int64_t length) {
+void KvCache::check_sequence(int64_t sequence) const {
   QKV_CHECK(sequence >= 0 && sequence < size(), kValue, "kv cache: sequence {} of {}", sequence, size());
+}
+
+void KvCache::truncate(int64_t sequence, int64_t length) {
+  check_sequence(sequence);
   QKV_CHECK(length >= 0 && length <= store_->length(sequence), kValue,
             "kv cache: sequence {} has {} rows, cannot be cut to {}", sequence, store_->length(sequence),
             length);

@@ -57,8 +57,9 @@ struct CacheTensor {
 class KvCache {
  public:
   KvCache();
-  /// Errors: kValue: a negative number, a sliding cache without a window or with one of 2^31 and more (n_sink
-  /// likewise), a pool of pages of another size, an option of another layout than this one;
+  /// Errors: kValue: a negative number, more than 2^20 sequences, a row of more than 2^24 numbers of keys or
+  /// of values, a sliding cache without a window or with one of 2^31 and more (n_sink likewise), a pool of
+  /// pages of another size, an option of another layout than this one;
   /// kUnsupported: kBF16 of rows that are bf16 already, a rope that scales.
   KvCache(int64_t n_sequences, const CacheShape& shape, const KvCacheOptions& options = {});
   /// One key/value head of these widths.
@@ -80,7 +81,7 @@ class KvCache {
   void truncate(int64_t sequence, int64_t length);
 
   int64_t size() const;
-  int64_t length(int64_t sequence) const;
+  int64_t length(int64_t sequence) const;  // Error kValue: no such sequence
   DType dtype() const { return format_.shape.dtype; }
   int64_t bytes() const;  // of memory; of a paged cache: all of its pool's pages in use
   /// Valid until the next call that changes the cache.
@@ -101,6 +102,8 @@ class KvCache {
   std::function<void()> prepare_restore(std::span<const CacheTensor> tensors);
 
  private:
+  void check_sequence(int64_t sequence) const;
+
   RowFormat format_;
   std::shared_ptr<RowStore> store_;
 };

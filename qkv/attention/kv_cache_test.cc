@@ -151,6 +151,8 @@ TEST(KvCache, RefusesWhatDoesNotFit) {
   EXPECT_ERROR(kShape, "values [3, 2]", cache.append(Segments({3, 1}), f32(4, 3), f32(3, 2)));
   EXPECT_ERROR(kDtype, "holds f32, got keys of bf16 and values of f32",
                cache.append(Segments({3, 1}), f32(4, 3).to(DType::kBF16), f32(4, 2)));
+  EXPECT_ERROR(kShape, "keys [] and values [4, 2] need to be matrices",
+               cache.append(Segments({3, 1}), Tensor(), f32(4, 2)));
   const int32_t beyond[] = {0, 2}, negative[] = {-1};
   EXPECT_ERROR(kValue, "parent 2 of 2 sequences", cache.select(beyond));
   EXPECT_ERROR(kValue, "parent -1", cache.select(negative));

@@ -132,7 +132,8 @@ MixerPtr linear_attention();
 /// Exponents are shifted so that none overflows. A query's own maximum cancels in the division. Keys are
 /// measured from the greatest exponent so far, m_t, and what was summed before is multiplied by
 /// exp(m_{t-1} - m_t): the shift is a decay. So it is causal, and no token knows of a later one.
-/// Exponents and features are computed in f32 (f64 for f64).
+/// Exponents and features are computed in f32 (f64 for f64). Error kValue: d_k below 1, n_features below 0,
+/// or more than 2^28 numbers in the w_r.
 MixerPtr performer(const HeadSizes& heads, int64_t n_features = 0, const RandomKey& key = {});
 
 /// A fixed decay for each head, not normalised, scale 1 / sqrt(d_k). Sun et al. 2023, "Retentive Network",

@@ -17,7 +17,7 @@ MaskPtr mask_tensor(const Tensor& visible, int64_t past = 0);
 /// s' = s + bias, for all n_heads of n_batch sequences of q_len and kv_len; bias [batch, n_heads, q_len,
 /// kv_len], of which any size may be 1, f64 | f32 | bf16. -inf hides. Beyond those sizes (queries count
 /// from `past`) nothing is added. With its gradient, for which a whole [n_batch, n_heads, q_len, kv_len] is
-/// made, f32 for bf16. Errors as mask_tensor().
+/// made, f32 for bf16. Errors as mask_tensor(); kValue: a negative size.
 EditPtr bias_tensor(const Var& bias, int64_t n_batch, int64_t n_heads, int64_t q_len, int64_t kv_len,
                     int64_t past = 0);
 

@@ -17,7 +17,7 @@ namespace qkv {
 /// One for each text (batch of texts) that is read; sequence b of all calls is the same text.
 class SegmentMemory {
  public:
-  /// Error kValue: a negative size.
+  /// Error kValue: a negative size, more than 65536 layers.
   SegmentMemory(int64_t n_layers, int64_t max_len);
 
   struct Context {
@@ -26,16 +26,20 @@ class SegmentMemory {
     Segments queries;  // x's rows, whose past is the memory
   };
   /// x [n_tokens, d] of the new segments, which layer `layer` is about to attend from. Remembers them.
-  /// Errors: kShape (another number of sequences, or another width, than before), kValue (no such layer).
+  /// `segment` has lengths alone: what came before is in the memory. Errors: kShape (x is no matrix of so
+  /// many rows; another number of sequences, or another width, than before), kValue (no such layer; a past).
   Context extend(int64_t layer, const Var& x, const Segments& segment);
 
-  int64_t length(int64_t layer, int64_t sequence) const;  // rows remembered
+  /// Rows remembered; 0 before the first segment. Error kValue: no such layer or sequence.
+  int64_t length(int64_t layer, int64_t sequence) const;
 
  private:
   struct Layer {
     Tensor rows;  // without gradients
     Segments segments;
   };
+  const Layer& at(int64_t layer) const;
+
   std::vector<Layer> layers_;
   int64_t max_len_;
 };

@@ -30,5 +30,19 @@ TEST(SegmentMemory, KeepsTheLastRowsAndLetsNoGradientThrough) {
   EXPECT_ERROR(kValue, "layer 1 of 1", (void)memory.extend(1, y, two));
 }
 
+TEST(SegmentMemory, RefusesWhatItCannotRemember) {
+  EXPECT_ERROR(kValue, "0 to 65536 layers", SegmentMemory(INT64_MAX, 3));
+  SegmentMemory memory(1, INT64_MAX);
+  const auto extend = [&](const Var& x, const Segments& segment) { (void)memory.extend(0, x, segment); };
+  EXPECT_ERROR(kShape, "x is nothing, needs to be [2 tokens, d]", extend(Var(), Segments({2})));
+  EXPECT_ERROR(kShape, "x is [2]", extend(Var(random_tensor({2}, 1)), Segments({2})));
+  EXPECT_ERROR(kShape, "x is [3, 4]", extend(Var(random_tensor({3, 4}, 1)), Segments({2})));
+  EXPECT_ERROR(kValue, "a past of 7", extend(Var(random_tensor({2, 4}, 1)), Segments({2}, {7})));
+  EXPECT_EQ(memory.length(0, 5), 0) << "nothing has come: it takes any number of sequences";
+  extend(Var(random_tensor({2, 4}, 1)), Segments({2}));
+  EXPECT_ERROR(kValue, "sequence 1 of 1", (void)memory.length(0, 1));
+  EXPECT_ERROR(kValue, "layer -1 of 1", (void)memory.length(-1, 0));
+}
+
 }  // namespace
 }  // namespace qkv

@@ -12,6 +12,7 @@
 #include "qkv/base/parallel.h"
 #include "qkv/base/philox.h"
 #include "qkv/base/segments.h"
+#include "qkv/base/testing.h"
 
 namespace qkv {
 namespace {
@@ -70,6 +71,12 @@ TEST(Segments, KnowsWhereEachSequenceBegins) {
   EXPECT_EQ(s.max_length(), 3);
   EXPECT_THROW(Segments({-1}), Error);
   EXPECT_THROW(Segments({1}, {1, 2}), Error);
+}
+
+TEST(Segments, RefuseMoreThanCanBeCounted) {
+  EXPECT_ERROR(kFormat, "segments: rows: ", Segments({INT64_MAX, INT64_MAX, 6}));
+  EXPECT_ERROR(kFormat, "segments: past and length: ", Segments({2}, {INT64_MAX - 1}));
+  EXPECT_EQ(Segments({1}, {INT64_MAX - 1}).past(0), INT64_MAX - 1);
 }
 
 TEST(ParallelFor, VisitsEachIndexOnceAndPassesErrorsOn) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "qkv/base/error.h"
+#include "qkv/base/checked.h"
 
 namespace qkv {
 
@@ -13,9 +13,12 @@ Segments::Segments(const std::vector<int64_t>& lengths, std::vector<int64_t> pas
   begin_.reserve(lengths.size() + 1);
   for (int64_t length : lengths) {
     QKV_CHECK(length >= 0, kValue, "segments: length {} is negative", length);
-    begin_.push_back(begin_.back() + length);
+    begin_.push_back(checked_add(begin_.back(), length, "segments: rows"));
   }
-  for (int64_t p : past_) QKV_CHECK(p >= 0, kValue, "segments: past {} is negative", p);
+  for (size_t b = 0; b < past_.size(); ++b) {
+    QKV_CHECK(past_[b] >= 0, kValue, "segments: past {} is negative", past_[b]);
+    (void)checked_add(past_[b], lengths[b], "segments: past and length");
+  }
 }
 
 int64_t Segments::max_length() const {

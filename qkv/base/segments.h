@@ -14,8 +14,8 @@ namespace qkv {
 class Segments {
  public:
   Segments() = default;
-  /// Lengths of the sequences; `past` empty means no sequence has one. Error kValue: a negative length or
-  /// past, kShape: lists of different sizes.
+  /// Lengths of the sequences; `past` empty means no sequence has one. Errors: kValue: a negative length or
+  /// past; kShape: lists of different sizes; kFormat: positions or rows that no int64_t counts.
   explicit Segments(const std::vector<int64_t>& lengths, std::vector<int64_t> past = {});
 
   int64_t size() const { return static_cast<int64_t>(begin_.size()) - 1; }  // number of sequences

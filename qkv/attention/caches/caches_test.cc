@@ -277,6 +277,17 @@ TEST(Caches, RefuseWhatMakesNoSense) {
   append(cache, {3}, 1);
   EXPECT_ERROR(kValue, "sequence 0 has 3 rows, cannot be cut to 4", cache.truncate(0, 4));
   EXPECT_ERROR(kValue, "sequence 1 of 1", cache.truncate(1, 0));
+  EXPECT_ERROR(kValue, "sequence -1 of 1", (void)cache.length(-1));
+  EXPECT_ERROR(kValue, "sequence 0 of 0", (void)KvCache().length(0));
+}
+
+TEST(Caches, RefuseWhatNoMachineHolds) {
+  EXPECT_ERROR(kValue, "needs 0 to 1048576", KvCache(int64_t{1} << 40, shape_of(DType::kF32)));
+  constexpr int64_t kFar = int64_t{1} << 62;
+  for (const CacheShape& shape :
+       {CacheShape{.n_kv_heads = kFar, .width = 4, .d_v = 1}, CacheShape{.n_kv_heads = 1, .width = kFar},
+        CacheShape{.n_kv_heads = 8, .width = 1, .d_v = 1 << 22}})
+    EXPECT_ERROR(kValue, "a row can have 16777216 of each", KvCache(1, shape));
 }
 
 TEST(Caches, DamagedTensorsAreRefusedAndChangeNothing) {

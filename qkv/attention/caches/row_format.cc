@@ -37,6 +37,13 @@ RowFormat::RowFormat(const CacheShape& s, Stored how) : shape(s), stored(how) {
   QKV_CHECK(s.n_kv_heads > 0 && s.width >= 0 && s.d_v >= 0, kValue,
             "kv cache: n_kv_heads ({}) must be positive, key width ({}) and d_v ({}) not negative",
             s.n_kv_heads, s.width, s.d_v);
+  constexpr int64_t kMostNumbers = 1 << 24;  // so that no size of some rows overflows
+  QKV_CHECK(
+      std::max({s.n_kv_heads, s.width, s.d_v}) <= kMostNumbers &&
+          std::max(s.k_width(), s.v_width()) <= kMostNumbers,
+      kValue,
+      "kv cache: {} heads of keys of {} and values of {} numbers; a row can have {} of each, of all heads",
+      s.n_kv_heads, s.width, s.d_v, kMostNumbers);
   QKV_CHECK(stored != Stored::kBF16 || s.dtype != DType::kBF16, kUnsupported,
             "kv cache: rows of bf16 are stored as bf16 already; take Stored::kPlain");
   element = stored == Stored::kPlain ? size_of(s.dtype) : stored == Stored::kBF16 ? 2 : 1;

@@ -23,7 +23,8 @@ struct CacheShape {
 /// The bytes of a row: keys, values and, for kInt8, a float for each head's key and each head's value.
 struct RowFormat {
   RowFormat() = default;
-  /// Error kUnsupported: bf16 of a dtype that is not wider.
+  /// Errors: kValue: no head, a negative width, more than 2^24 numbers of keys or of values; kUnsupported:
+  /// bf16 of a dtype that is not wider.
   RowFormat(const CacheShape& shape, Stored stored);
 
   CacheShape shape;

@@ -200,6 +200,8 @@ TEST(Masks, RefuseSizesThatMeanNothing) {
   EXPECT_ERROR(kValue, "below 2^31", (void)sliding_window({.back = 1, .ahead = kMost}));
   EXPECT_ERROR(kValue, "past is -1", (void)mask_tensor(Tensor::zeros({1, 1, 1, 1}, DType::kI32), -1));
   EXPECT_ERROR(kValue, "past is -1", (void)bias_tensor(Var(random_tensor({1, 1, 1, 1}, 1)), 1, 1, 1, 1, -1));
+  EXPECT_ERROR(kValue, "[-1, 1, 1, 1] has a negative size",
+               (void)bias_tensor(Var(random_tensor({1, 1, 1, 1}, 1)), -1, 1, 1, 1));
   EXPECT_THROW(averages(1, {nullptr}, {1}), Error);
 }
 

@@ -136,6 +136,8 @@ MaskPtr mask_tensor(const Tensor& visible, int64_t past) {
 EditPtr bias_tensor(const Var& bias, int64_t n_batch, int64_t n_heads, int64_t q_len, int64_t kv_len,
                     int64_t past) {
   QKV_CHECK(past >= 0, kValue, "bias_tensor: past is {}, needs to be at least 0", past);
+  QKV_CHECK(std::min({n_batch, n_heads, q_len, kv_len}) >= 0, kValue,
+            "bias_tensor: [{}, {}, {}, {}] has a negative size", n_batch, n_heads, q_len, kv_len);
   QKV_CHECK(bias.defined() && bias.dtype() != DType::kI32, kDtype,
             "bias_tensor: needs f64, f32 or bf16; true and false go into mask_tensor");
   return std::make_shared<BiasTensor>(bias, std::array{n_batch, n_heads, q_len, kv_len}, past);

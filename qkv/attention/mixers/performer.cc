@@ -209,12 +209,17 @@ class Performer final : public Mixer {
 }  // namespace
 
 MixerPtr performer(const HeadSizes& heads, int64_t n_features, const RandomKey& key) {
-  QKV_CHECK(heads.d_k > 0 && n_features >= 0, kValue,
+  constexpr int64_t kMostNumbers = 1 << 28;  // of all features: 2 GiB
+  QKV_CHECK(heads.d_k > 0 && heads.d_k <= kMostNumbers && n_features >= 0, kValue,
             "performer: d_k is {}, n_features {}: needs a positive width, and features or 0 for d_k log d_k",
             heads.d_k, n_features);
   const double d = static_cast<double>(heads.d_k);
-  const int64_t usual = round_up(std::max<int64_t>(1, std::lround(d * std::log(d))), 16);
-  return std::make_shared<Performer>(heads, n_features ? n_features : usual, key);
+  const int64_t usual = round_up(std::max<int64_t>(1, std::lround(d * std::log(d))), 16),
+                n = n_features ? n_features : usual;
+  QKV_CHECK(n <= kMostNumbers / heads.d_k, kValue,
+            "performer: {} features of width {} are too many numbers; {} of that width are possible", n,
+            heads.d_k, kMostNumbers / heads.d_k);
+  return std::make_shared<Performer>(heads, n, key);
 }
 
 }  // namespace qkv

@@ -4,6 +4,7 @@
 
 #include "qkv/attention/mixers.h"
 #include "qkv/attention/test_cases.h"
+#include "qkv/base/testing.h"
 
 namespace qkv {
 namespace {
@@ -75,6 +76,8 @@ TEST(Performer, DrawsTheSameFeaturesFromTheSameSeed) {
 TEST(Performer, WidthIsDLogDUnlessAsked) {
   EXPECT_EQ(performer({.d_k = 64})->width({.d_k = 64}), 272);  // 64 ln 64 = 266.2
   EXPECT_EQ(performer({.d_k = 64}, 100)->width({.d_k = 64}), 100);
+  EXPECT_ERROR(kValue, "4194304 of that width are possible", (void)performer({.d_k = 64}, int64_t{1} << 40));
+  EXPECT_ERROR(kValue, "needs a positive width", (void)performer({.d_k = int64_t{1} << 62}));
 }
 
 }  // namespace

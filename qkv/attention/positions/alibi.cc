@@ -11,7 +11,9 @@ namespace qkv {
 namespace {
 
 std::vector<double> slopes_of(int64_t n_heads) {
-  QKV_CHECK(n_heads >= 1, kValue, "alibi: {} heads", n_heads);
+  constexpr int64_t kMostHeads = 65536;
+  QKV_CHECK(n_heads >= 1 && n_heads <= kMostHeads, kValue, "alibi: {} heads, needs 1 to {}", n_heads,
+            kMostHeads);
   int64_t power = 1;
   while (2 * power <= n_heads) power *= 2;
   std::vector<double> slopes;
