@@ -8,6 +8,7 @@
 
 #include "qkv/attention/caches/row_store.h"
 #include "qkv/base/checked.h"
+#include "qkv/base/quote.h"
 
 namespace qkv {
 namespace {
@@ -63,8 +64,8 @@ std::vector<int64_t> lengths_in(std::span<const CacheTensor> tensors) {
   const CacheTensor& t = find(tensors, "lengths");
   QKV_CHECK(t.dtype == "I64" && t.shape.size() == 1 && t.shape[0] >= 0 &&
                 holds_rows(t, t.shape[0], sizeof(int64_t)),
-            kFormat, "kv cache: 'lengths' is {} {} of {} bytes, needs to be I64 [n_sequences]", t.dtype,
-            str(t.shape), t.data.size());
+            kFormat, "kv cache: 'lengths' is {} {} of {} bytes, needs to be I64 [n_sequences]",
+            escape(t.dtype, 64), str(t.shape), t.data.size());
   std::vector<int64_t> lengths(static_cast<size_t>(t.shape[0]));
   if (!lengths.empty()) std::memcpy(lengths.data(), t.data.data(), t.data.size());
   return lengths;
@@ -229,8 +230,8 @@ std::function<void()> KvCache::prepare_restore(std::span<const CacheTensor> tens
     std::vector<int64_t> shape{n};
     shape.insert(shape.end(), part.sizes.begin(), part.sizes.end());
     QKV_CHECK(t.dtype == part.dtype && t.shape == shape && holds_rows(t, n, part.bytes), kFormat,
-              "kv cache: '{}' is {} {} of {} bytes, this cache needs {} {}", part.name, t.dtype, str(t.shape),
-              t.data.size(), part.dtype, str(shape));
+              "kv cache: '{}' is {} {} of {} bytes, this cache needs {} {}", part.name, escape(t.dtype, 64),
+              str(t.shape), t.data.size(), part.dtype, str(shape));
     found.push_back(&t);
     if (!part.name.ends_with("_scales")) continue;
     for (size_t i = 0; i < t.data.size(); i += sizeof(float)) {

@@ -27,6 +27,8 @@ std::string digest(std::vector<io::SafetensorsTensor> tensors) {
   return sha.hex();
 }
 
+std::string shown(const std::string& path) { return escape(path, 4096); }
+
 void check_given(const char* operation, const std::string& model) {
   QKV_CHECK(!model.empty(), kValue,
             "{}: needs to know the model, whose keys and values mean nothing to another: a SHA-256 of its "
@@ -35,25 +37,26 @@ void check_given(const char* operation, const std::string& model) {
 }
 
 void check_file(const io::SafetensorsFile& file, const std::string& model) {
+  const std::string where = shown(file.path());
   const auto said = [&](const char* what) {
     const auto at = file.metadata().find(what);
     return at == file.metadata().end() ? std::string() : at->second;
   };
   QKV_CHECK(said("format") == kFormatName, kFormat,
-            "{}: is no saved cache: its format is {}, needs to be \"{}\", as save_caches() writes it",
-            file.path(), quote(said("format")), kFormatName);
+            "{}: is no saved cache: its format is {}, needs to be \"{}\", as save_caches() writes it", where,
+            quote(said("format")), kFormatName);
   QKV_CHECK(said("version") == kVersion, kFormat,
             "{}: is a cache of version {}, this program reads version {}; save it again with this program",
-            file.path(), quote(said("version")), kVersion);
+            where, quote(said("version")), kVersion);
   QKV_CHECK(
       said("model") == model, kFormat,
       "{}: was saved for the model {}, this is {}; a cache goes with its own model: read the text again",
-      file.path(), quote(said("model")), quote(model));
+      where, quote(said("model")), quote(model));
   QKV_CHECK(
       said("sha256") == digest(file.tensors()), kFormat,
       "{}: its SHA-256 differs from the one that it was saved with: it was damaged since; read the text "
       "again",
-      file.path());
+      where);
 }
 
 }  // namespace
@@ -92,12 +95,12 @@ void load_caches(const std::string& path, const std::string& model, std::span<co
     used += tensors.size();
   }
   QKV_CHECK(used == file.tensors().size(), kFormat, "{}: holds {} tensors, {} belong to the caches asked for",
-            path, file.tensors().size(), used);
+            shown(path), file.tensors().size(), used);
   std::vector<std::function<void()>> put;
   for (size_t i = 0; i < caches.size(); ++i) try {
       put.push_back(caches[i].cache->prepare_restore(read[i]));
     } catch (const Error& e) {
-      throw Error(e.code(), fmt::format("{}: {}: {}", path, caches[i].name, e.what()));
+      throw Error(e.code(), fmt::format("{}: {}: {}", shown(path), escape(caches[i].name), e.what()));
     }
   for (const std::function<void()>& one : put) one();
 }

@@ -107,6 +107,17 @@ TEST(KvCacheFiles, BelongToAModelAndAVersion) {
                load_caches(dir / "weights", kModel, caches));
 }
 
+TEST(KvCacheFiles, NamesInMessagesControlNoTerminal) {
+  const io::testing::TemporaryFolder dir;
+  KvCache a = filled(Stored::kPlain, CacheLayout::kContiguous, 1), d(1, kShape, {.stored = Stored::kInt8});
+  const std::string path = dir / "\x1b[31m";
+  const NamedCache red[] = {{"\x1b[32m", &a}}, other[] = {{"\x1b[32m", &d}};
+  save_caches(path, kModel, red);
+  EXPECT_ERROR(kFormat, "/\\u001b[31m: was saved for", load_caches(path, "other", red));
+  EXPECT_ERROR(kFormat, "/\\u001b[31m: holds 3 tensors", load_caches(path, kModel, {}));
+  EXPECT_ERROR(kFormat, "/\\u001b[31m: \\u001b[32m: kv cache", load_caches(path, kModel, other));
+}
+
 // 70 and 3 rows are three pages. The first cache has its own for them; the second one may take one more.
 TEST(KvCacheFiles, AllCachesOfAPoolAreLoadedOrNone) {
   const io::testing::TemporaryFolder dir;

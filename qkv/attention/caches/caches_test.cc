@@ -303,6 +303,9 @@ TEST(Caches, DamagedTensorsAreRefusedAndChangeNothing) {
   EXPECT_ERROR(kFormat, "there is no tensor 'v'",
                other.restore(with(2, [](CacheTensor& t) { t.name = "w"; })));
   EXPECT_ERROR(kFormat, "'k' is BF16", other.restore(with(1, [](CacheTensor& t) { t.dtype = "BF16"; })));
+  for (const size_t i : {0, 1})
+    EXPECT_ERROR(kFormat, "is \\u001b[31m\\xff [",
+                 other.restore(with(i, [](CacheTensor& t) { t.dtype = "\x1b[31m\xff"; })));
   EXPECT_ERROR(kFormat, "of 111 bytes", other.restore(with(1, [](CacheTensor& t) { t.data.pop_back(); })));
   EXPECT_ERROR(kFormat, "do not add up to the 8 rows",
                other.restore(with(1, [](CacheTensor& t) { t.shape[0] = 8; })));
