@@ -7,6 +7,7 @@
 #include "qkv/attention/masks.h"
 #include "qkv/attention/registry.h"
 #include "qkv/attention/scores.h"
+#include "qkv/base/counted.h"
 #include "qkv/base/nearest.h"
 #include "qkv/base/quote.h"
 
@@ -67,6 +68,15 @@ std::string form_of(const std::vector<WordNumber>& numbers) {
   return form + ends;
 }
 
+// "none", "1", "1 or 2", "0 to 2"
+std::string count_of(const std::vector<WordNumber>& numbers) {
+  const auto least = std::count_if(numbers.begin(), numbers.end(), [](const auto& n) { return !n.initial; });
+  const auto most = static_cast<std::ptrdiff_t>(numbers.size());
+  if (most == 0) return "none";
+  if (least == most) return fmt::format("{}", most);
+  return fmt::format("{} {} {}", least, most - least == 1 ? "or" : "to", most);
+}
+
 // "a whole number from 1 to 65536"
 std::string range_of(const WordNumber& n) {
   if (n.whole) return fmt::format("a whole number from {:.0f} to {:.0f}", n.above + 1, n.most);
@@ -77,6 +87,9 @@ std::string range_of(const WordNumber& n) {
 double parse_number(std::string_view text, const WordNumber& number, std::string_view word) {
   double x = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), x);
+  QKV_CHECK(error != std::errc::result_out_of_range, kValue,
+            "attention: {} in {} is too large, or too near 0, for a number: {} needs to be {}",
+            quote(text, 64), quote(word, 64), number.name, range_of(number));
   QKV_CHECK(error == std::errc() && end == text.data() + text.size() && std::isfinite(x), kValue,
             "attention: {} in {} is not a number", quote(text, 64), quote(word, 64));
   QKV_CHECK((!number.whole || x == std::floor(x)) && x > number.above && x <= number.most, kValue,
@@ -99,7 +112,8 @@ Word parse_word(std::string_view text) {
       word.numbers.push_back(*number.initial);
   }
   QKV_CHECK(given <= entry.numbers.size() && word.numbers.size() == entry.numbers.size(), kValue,
-            "attention: {} has {} numbers; write {}{}", quote(text, 64), given, entry.name,
+            "attention: {} has {}, {} takes {}: write {}{}", quote(text, 64),
+            counted(static_cast<int64_t>(given), "number"), entry.name, count_of(entry.numbers), entry.name,
             form_of(entry.numbers));
   return word;
 }

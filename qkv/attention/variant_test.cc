@@ -107,7 +107,16 @@ TEST(Variant, WrongWordsAreNamed) {
   EXPECT_ERROR(kValue, "a word is missing", makes(""));
   EXPECT_ERROR(kValue, "a word is missing", makes("dot ++ rope"));
   EXPECT_ERROR(kValue, "write window:N[:DILATION]", makes("window"));
-  EXPECT_ERROR(kValue, "has 3 numbers", makes("window:1:2:3"));
+  EXPECT_ERROR(kValue, "\"window:1:2:3\" has 3 numbers, window takes 1 or 2: write window:N[:DILATION]",
+               makes("window:1:2:3"));
+  EXPECT_ERROR(kValue, "has 0 numbers, global takes 1: write global:N", makes("global"));
+  EXPECT_ERROR(kValue, "\"dot:3\" has 1 number, dot takes none: write dot", makes("dot:3"));
+  EXPECT_ERROR(kValue, "t5 takes 0 to 2", makes("t5:1:2:3"));
+  EXPECT_ERROR(kValue, "\"1e309\" in \"soft_cap:1e309\" is too large", makes("soft_cap:1e309"));
+  EXPECT_ERROR(kValue, "too near 0, for a number: CAP needs to be a number from 1e-06",
+               makes("soft_cap:1e-400"));
+  EXPECT_ERROR(kValue, "is called \"a\"; there are", makes("a"));
+  EXPECT_ERROR(kValue, "is called \"\\u0000\"; there are", makes(std::string(1, '\0')));
   EXPECT_ERROR(kValue, "\"x\" in \"window:x\" is not a number", makes("window:x"));
   EXPECT_ERROR(kValue, "is not a number", makes("window:inf"));
   EXPECT_ERROR(kValue, "N in \"window:2.5\" is 2.5, needs to be a whole number from 1", makes("window:2.5"));
@@ -116,7 +125,8 @@ TEST(Variant, WrongWordsAreNamed) {
   EXPECT_ERROR(kValue, "N in \"strided:0\" is 0", makes("window:4|strided:0"));
   EXPECT_ERROR(kValue, "N in \"global:1e9\" is 1e9, needs to be a whole number from 1 to 65536",
                makes("global:1e9"));
-  EXPECT_ERROR(kValue, "CAP in \"soft_cap:-1\" is -1, needs to be a number from 1e-06 to 1e+06", makes("soft_cap:-1"));
+  EXPECT_ERROR(kValue, "CAP in \"soft_cap:-1\" is -1, needs to be a number from 1e-06 to 1e+06",
+               makes("soft_cap:-1"));
   EXPECT_ERROR(kValue, "BASE in \"rope:1\" is 1, needs to be a number above 1", makes("rope:1"));
   EXPECT_ERROR(kValue, "MAX_DISTANCE in \"shaw:0\" is 0", makes("shaw:0"));
   EXPECT_ERROR(kValue, "attention: \"t5:5:128\": ", makes("t5:5:128"));  // what two numbers make together

@@ -9,6 +9,7 @@
 #include "qkv/base/dtype.h"
 #include "qkv/base/error.h"
 #include "qkv/base/memory.h"
+#include "qkv/base/nearest.h"
 #include "qkv/base/parallel.h"
 #include "qkv/base/philox.h"
 #include "qkv/base/segments.h"
@@ -77,6 +78,15 @@ TEST(Segments, RefuseMoreThanCanBeCounted) {
   EXPECT_ERROR(kFormat, "segments: rows: ", Segments({INT64_MAX, INT64_MAX, 6}));
   EXPECT_ERROR(kFormat, "segments: past and length: ", Segments({2}, {INT64_MAX - 1}));
   EXPECT_EQ(Segments({1}, {INT64_MAX - 1}).past(0), INT64_MAX - 1);
+}
+
+TEST(Nearest, SuggestsNothingToAWordThatHasNothingInCommon) {
+  const std::vector<std::string> words = {"t5", "dot", "rope", "train"};
+  EXPECT_EQ(nearest("rop", words), "rope");
+  EXPECT_EQ(nearest("t6", words), "t5");
+  EXPECT_EQ(nearest("trian", words), "train");
+  for (const char* far : {"", "a", "ab", "\xff\xfe", "\xe2\x80\xa8", "xyz"})
+    EXPECT_EQ(nearest(far, words), "") << far;
 }
 
 TEST(ParallelFor, VisitsEachIndexOnceAndPassesErrorsOn) {

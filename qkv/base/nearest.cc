@@ -31,7 +31,7 @@ size_t distance(std::string_view a, std::string_view b) {
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
   std::string best;
-  size_t least = std::max<size_t>(2, word.size() / 3) + 1;
+  size_t least = std::max(std::min<size_t>(2, word.size() / 2), word.size() / 3) + 1;
   for (const std::string& candidate : candidates)
     if (const size_t d = distance(word, candidate); d < least) {
       least = d;

@@ -7,8 +7,8 @@
 
 namespace qkv {
 
-/// The candidate nearest to `word` (Levenshtein distance of at most a third of the word's length, at least 2
-/// allowed), or "".
+/// The candidate nearest to `word`, or "": the Levenshtein distance may be a third of the word's length, or
+/// up to 2 where that is at most half of it.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
 /// Error kValue unless `name` is one of `known`: "<where>: no <kind> is called ..." with the nearest and the
