@@ -7,6 +7,9 @@
 //
 // By distance a tile of 64 x 64 pairs takes 127 calls, by pair 4096: prefer distances where they say it all.
 // docs/performance/attention.md has what each costs. What needs gradients of its own is a class (rule.h).
+//
+// A lambda must not throw: it is called within kernels' noexcept loops, on their threads, where an exception
+// ends the program (std::terminate). Check what it reads before the rule is made.
 
 #include <cstring>
 #include <utility>
