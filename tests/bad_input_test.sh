@@ -139,6 +139,7 @@ expect 2 "nothing says when to end" "$qkv" train translate --out "$dir/kept" --r
 [ "$before" = "$(sha256sum "$dir/kept/config.toml" "$dir/kept/command.txt")" ] || { echo "FAILED: a refused call changed the run"; failures=$((failures + 1)); }
 expect 0 "" "$qkv" train translate --out "$dir/kept" --resume --max-steps 7
 expect 1 "no checkpoint to resume" "$qkv" train translate --pairs "$T" --valid-pairs "$V" --out "$dir/nowhere" --resume
+expect 1 "leave out the flag that changes them, or train anew" "$qkv" train translate --out "$dir/kept" --resume --encoder-attention t5
 [ ! -e "$dir/nowhere" ] || { echo "FAILED: a refused call left a folder"; failures=$((failures + 1)); }
 # What is in a folder already is nobody's to write over.
 mkdir -p "$dir/mine/weights"; echo precious > "$dir/mine/weights/thesis.pt"

@@ -37,11 +37,6 @@ void copy_into(const io::SafetensorsFile& file, const std::string& name, const T
   io::copy_to_f32(saved, {t.data<float>(), static_cast<size_t>(t.numel())});
 }
 
-void check_count(const io::SafetensorsFile& file, size_t needed) {
-  QKV_CHECK(file.tensors().size() == needed, kFormat, "{}: holds {} tensors, the model has {}", file.path(),
-            file.tensors().size(), needed);
-}
-
 void save_tensors(const std::string& path, const std::vector<NamedTensor>& named) {
   std::vector<io::SafetensorsTensor> tensors;
   for (const NamedTensor& each : named) tensors.push_back(view_of(each.name, each.value));
@@ -122,7 +117,13 @@ void save_weights(const std::string& path, const std::vector<ParameterPtr>& para
 
 void load_weights(const std::string& path, const std::vector<ParameterPtr>& parameters) {
   const auto file = io::SafetensorsFile::open(path);
-  check_count(file, parameters.size());
+  const auto missing = std::find_if(parameters.begin(), parameters.end(),
+                                    [&](const ParameterPtr& p) { return file.find(p->name()) == nullptr; });
+  QKV_CHECK(missing == parameters.end() && file.tensors().size() == parameters.size(), kFormat,
+            "{}: these are not the model's parameters: it holds {}, the model has {}{}; a resumed run keeps "
+            "those it began with: leave out the flag that changes them, or train anew into another folder",
+            file.path(), file.tensors().size(), parameters.size(),
+            missing == parameters.end() ? "" : fmt::format(", {} among them", (*missing)->name()));
   for (const ParameterPtr& p : parameters) {
     copy_into(file, p->name(), p->value());
     p->value_changed();
