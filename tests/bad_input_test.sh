@@ -35,6 +35,8 @@ expect 2 "did you mean rope" train --pairs "$T" --positions roep
 expect 2 "write window:N" train --pairs "$T" --encoder-attention "rope + window"
 expect 2 "did you mean rope" "$qkv" bench attention --rule rop
 expect 2 "requires --rule" "$qkv" bench attention --window 5
+expect 2 "is not BATCHxHEADSxLENGTHxWIDTH" "$qkv" bench attention --shape 1x1x1
+expect 2 'is out of bounds: each from 1, to 1048576x65536x16777216x65536, and their product to 8589934592' "$qkv" bench attention --shape 1x65536x65536x4096
 expect 2 "window in cross-attention" train --pairs "$T" --attention "dot + window:3"
 expect 2 "did you mean adamw" train --pairs "$T" --optimizer adanw
 expect 2 "weight_decay (0.1) is not for adam; it is for adamw" train --pairs "$T" --weight-decay 0.1
@@ -165,6 +167,9 @@ model() { rm -rf "$dir/m"; cp -r "$run/last" "$dir/m"; }
 translate() { "$qkv" translate --model "$dir/m"; }
 echo 'I know.' > "$dir/in"; input="$dir/in"
 expect 1 "no such directory" "$qkv" translate --model "$dir/nowhere"
+for flag in --html -o --trace; do  # told before a model is loaded and lines are read
+  expect 1 "writing $dir/no/where: No such file or directory" "$qkv" translate --model "$dir/nowhere" $flag "$dir/no/where"
+done
 grep -q "qkv's folder" "$dir/stderr" && { echo "FAILED: advice on a model that was given"; failures=$((failures + 1)); }
 expect 1 "models/en-de: no such directory; run from qkv's folder, or give --model DIR" env -C "$dir" "$(realpath "$qkv")" translate
 model; rm "$dir/m/tokenizer.json"; expect 1 "tokenizer.json" translate

@@ -79,6 +79,10 @@ expect 2 "dtype" "$qkv" lab cost --dtype f16
 expect 2 "is nan, needs to be a number above 0" "$qkv" lab cost --most-seconds nan
 expect 2 "is inf, needs to be a number above 0" "$qkv" lab positions --lr inf
 expect 1 "No such file or directory" "$qkv" lab cost --lengths 8 --heads 1 --d-head 4 --svg "$dir/no/where.svg"
+# Before the work, not after it: this would take minutes.
+expect 1 "No such file or directory" timeout 20 "$qkv" lab positions --steps 100000 --svg "$dir/no/where.svg"
+expect 1 "No such file or directory" timeout 20 "$qkv" lab heads "$M" --pairs "$V" --prune --svg "$dir/no/where.svg"
+expect 2 "is 1e308, needs to be a number above 0, at most 1000" "$qkv" lab heads "$M" --pairs "$V" --noise 1e308
 expect 2 "--data SOURCE REFERENCE, or --pairs" "$qkv" lab heads "$M"
 expect 1 "no such directory" "$qkv" lab heads "$dir/nowhere" --pairs "$V"
 expect 2 "there are loss, bleu, chrf" "$qkv" lab heads "$M" --pairs "$V" --metric ter

@@ -11,6 +11,7 @@
 #include "qkv/attention/scores.h"
 #include "qkv/attention/variant.h"
 #include "qkv/autograd/gradcheck.h"
+#include "qkv/base/quote.h"
 #include "qkv/tensor/roofline.h"
 
 namespace qkv::cli {
@@ -37,10 +38,17 @@ std::string words_of(const BenchAttention& b) {
 AttentionShape attention_shape(const std::string& text) {
   auto [batch, heads, length, d] = AttentionShape{};
   char rest = 0;
-  QKV_CHECK(std::sscanf(text.c_str(), "%ldx%ldx%ldx%ld%c", &batch, &heads, &length, &d, &rest) == 4 &&
-                batch > 0 && heads > 0 && length > 0 && d > 0 && batch < (1 << 20) && heads < (1 << 16) &&
-                length < (1 << 24) && d < (1 << 16) && batch * heads * length * d < (int64_t{1} << 33),
-            kValue, "bench attention: shape '{}' is not BATCHxHEADSxLENGTHxWIDTH, as 1x12x4096x64", text);
+  QKV_CHECK(std::sscanf(text.c_str(), "%ldx%ldx%ldx%ld%c", &batch, &heads, &length, &d, &rest) == 4, kValue,
+            "bench attention: shape {} is not BATCHxHEADSxLENGTHxWIDTH, as 1x12x4096x64", quote(text));
+  constexpr int64_t kBatch = 1 << 20, kHeads = 65536, kLength = 1 << 24, kWidth = 65536,
+                    kNumbers = int64_t{1} << 33;
+  const auto within = [](int64_t n, int64_t most) { return n >= 1 && n <= most; };
+  QKV_CHECK(
+      within(batch, kBatch) && within(heads, kHeads) && within(length, kLength) && within(d, kWidth) &&
+          batch * heads * length <= kNumbers / d,
+      kValue,
+      "bench attention: shape {} is out of bounds: each from 1, to {}x{}x{}x{}, and their product to {}",
+      quote(text), kBatch, kHeads, kLength, kWidth, kNumbers);
   return {batch, heads, length, d};
 }
 

@@ -30,13 +30,14 @@ std::string brief(double v) {
   return fmt::format("{:.{}f}", v, std::clamp(2 - digits, 0, 6));
 }
 
-CLI::Validator positive_number() {
+CLI::Validator positive_number(double most) {
   return CLI::Validator(
-      [](const std::string& text) -> std::string {
+      [most](const std::string& text) -> std::string {
         double x = 0;
-        return CLI::detail::lexical_cast(text, x) && std::isfinite(x) && x > 0
+        return CLI::detail::lexical_cast(text, x) && x > 0 && x <= most
                    ? ""
-                   : fmt::format("is {}, needs to be a number above 0", text);
+                   : fmt::format("is {}, needs to be a number above 0{}", text,
+                                 most < 1e300 ? fmt::format(", at most {}", most) : "");
       },
       "");
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -28,8 +29,8 @@ void note_expected(const std::string& command, const std::string& work, double s
 /// "8.03", "0.0123": three digits that matter; "-" for what is no number.
 std::string brief(double value);
 
-/// A check of an option: a finite number above 0. CLI11's lets NaN pass.
-CLI::Validator positive_number();
+/// A check of an option: a finite number above 0, and at most `most`. CLI11's lets NaN pass.
+CLI::Validator positive_number(double most = std::numeric_limits<double>::max());
 
 /// "4,8,16": an option of numbers from 1 on.
 void add_lengths_option(CLI::App& app, const std::string& flag, std::vector<int64_t>& lengths,

@@ -266,7 +266,7 @@ void add_lab_cost(CLI::App& lab) {
       ->capture_default_str()
       ->check(positive_number());
   cmd->add_flag("--json", f->json, "one JSON object a line, as each is measured");
-  cmd->add_option("--svg", f->svg, "write charts of time and memory")->type_name("FILE");
+  add_output_option(*cmd, "--svg", f->svg, "write charts of time and memory");
   cmd->footer(
       "Example:\n"
       "  qkv lab cost --svg cost.svg\n"

@@ -233,15 +233,17 @@ void add_lab_heads(CLI::App& lab) {
   cmd->add_option("--beam,--beam-size", f->beam, "of translations")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
-  cmd->add_option("--noise", f->noise,
-                  "also disturb each head, by noise of this size relative to its output's root mean square")
-      ->check(positive_number());
+  cmd->add_option(
+         "--noise", f->noise,
+         "also disturb each head, by noise of this size (to 1000) relative to its output's root mean "
+         "square")
+      ->check(positive_number(1000));
   cmd->add_flag("--prune", f->prune,
                 "then remove heads one after the other, each time the one that harms least");
   cmd->add_option("--dtype", f->dtype, "bf16, f32, or auto: bf16 where the CPU has a unit for it")
       ->capture_default_str();
   cmd->add_flag("--json", f->json, "one JSON object a line; layers and heads counted from 0");
-  cmd->add_option("--svg", f->svg, "write charts")->type_name("FILE");
+  add_output_option(*cmd, "--svg", f->svg, "write charts");
   cmd->footer(
       "Example:\n"
       "  qkv lab heads models/en-de --data lines.en lines.de\n"

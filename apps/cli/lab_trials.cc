@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/cli/lab.h"
+#include "apps/cli/output.h"
 #include "qkv/attention/paths/scratch.h"
 #include "qkv/tasks/translation_model.h"
 
@@ -40,7 +41,7 @@ void TrialFlags::add_to(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::Range(0, 1 << 30));
   app.add_flag("--json", json, "one JSON object a line");
-  app.add_option("--svg", svg, "write charts")->type_name("FILE");
+  add_output_option(app, "--svg", svg, "write charts");
 }
 
 Gpt2Config TrialFlags::model() const {

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
@@ -121,6 +122,13 @@ void write_output(const std::string& path, std::string_view text) {
   Output output(path);
   output.write(text);
   output.commit();
+}
+
+CLI::Option* add_output_option(CLI::App& command, const std::string& names, std::string& path,
+                               const std::string& help) {
+  return command.add_option(names, path, help)->type_name("FILE")->each([](const std::string& given) {
+    if (!descriptor_of(given) && !is_device_or_pipe(given)) io::AtomicFile tried(given);
+  });
 }
 
 }  // namespace qkv::cli

@@ -10,6 +10,11 @@
 
 #include "qkv/io/atomic_file.h"
 
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
+
 namespace qkv::cli {
 
 /// Thrown where standard output's reader has left (head, a pager that was closed): nobody is there to be
@@ -67,5 +72,11 @@ void check_different_files(const std::string& a, const std::string& what_a, cons
 
 /// An Output of one text.
 void write_output(const std::string& path, std::string_view text);
+
+/// An option that takes the name of what is written: an Output. That a file can be is tried (and nothing left
+/// there) as soon as the call is read, so that no long work is done for a folder that is not there. Error
+/// kIo.
+CLI::Option* add_output_option(CLI::App& command, const std::string& names, std::string& path,
+                               const std::string& help);
 
 }  // namespace qkv::cli

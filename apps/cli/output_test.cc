@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <cstdio>
 
 #include "qkv/io/testing.h"
@@ -61,6 +62,23 @@ TEST(Output, NamesOfStandardOutputAreStandardOutput) {
     EXPECT_EQ(::testing::internal::GetCapturedStdout(), "before text after") << name;
   }
   EXPECT_ERROR(kIo, "/dev/fd/987654", write_output("/dev/fd/987654", "text"));
+}
+
+TEST(Output, AnOptionTriesItsFileBeforeTheWorkAndLeavesNothing) {
+  TemporaryFolder folder;
+  put(folder / "old", "old");
+  const auto call = [&](const std::string& path) {
+    CLI::App app;
+    std::string out;
+    add_output_option(app, "--svg", out, "charts");
+    app.parse({path, "--svg"});  // back to front: CLI11's order
+    return out;
+  };
+  EXPECT_ERROR(kIo, "the folder " + folder / "no" + " does not exist", call(folder / "no/where"));
+  for (const std::string& path : {folder / "new", folder / "old", std::string("-"), std::string("/dev/null")})
+    EXPECT_EQ(call(path), path);
+  EXPECT_EQ(folder.names(), Names{"old"});
+  EXPECT_EQ(get(folder / "old"), "old");
 }
 
 TEST(Output, OnlyATerminalGetsTextWithoutControls) {

@@ -155,7 +155,7 @@ void add_train(CLI::App& tokenizer) {
   sub->add_option("--vocab-size", o.vocab_size, "pieces in all: special tokens, alphabet and merges")
       ->check(CLI::Range(1, 1 << 30))
       ->capture_default_str();
-  sub->add_option("-o,--out", f->out, "the tokenizer.json to write")->required();
+  add_output_option(*sub, "-o,--out", f->out, "the tokenizer.json to write")->required();
   sub->add_option("--min-frequency", o.min_frequency, "rarer pairs are not merged")
       ->check(CLI::Range(1, 1 << 30))
       ->capture_default_str();

@@ -41,11 +41,10 @@ std::string where_time_went(const trace::Recording& recording) {
 }  // namespace
 
 void add_trace_option(CLI::App& command, std::string& path) {
-  command
-      .add_option("--trace", path,
-                  "write a timeline of every operation and product, for ui.perfetto.dev or chrome://tracing "
-                  "(docs/tracing.md)")
-      ->type_name("FILE");
+  add_output_option(
+      command, "--trace", path,
+      "write a timeline of every operation and product, for ui.perfetto.dev or chrome://tracing "
+      "(docs/tracing.md)");
 }
 
 void traced(const std::string& path, const std::function<void()>& body) {

@@ -148,7 +148,7 @@ void add_translate_command(CLI::App& app) {
       })
       ->type_name("SENTENCE")
       ->excludes(input);
-  cmd->add_option("-o,--output", f->output, "translations (default: standard output)");
+  add_output_option(*cmd, "-o,--output", f->output, "translations (default: standard output)");
   cmd->add_option("--beam,--beam-size", search.beam_size, "hypotheses kept at each step; 1 is greedy")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
@@ -186,10 +186,10 @@ void add_translate_command(CLI::App& app) {
       "print alignments of the best translation as source-target pairs of words between blanks, counted "
       "from 0; on a terminal, draw them");
   cmd->add_flag("--draw", f->draw, "draw alignments, terminal or not");
-  cmd->add_option("--html", f->html,
-                  "write a page that shows what every layer and head looked at in the first 100 sentences: "
-                  "the source by the "
-                  "translation, the source by itself, the translation by itself");
+  add_output_option(*cmd, "--html", f->html,
+                    "write a page that shows what every layer and head looked at in the first 100 sentences: "
+                    "the source by the "
+                    "translation, the source by itself, the translation by itself");
   add_trace_option(*cmd, f->trace);
   cmd->add_flag("--json", f->show.json, "one JSON object a line");
   cmd->footer(
