@@ -28,7 +28,9 @@ expect 2 "train needs one of these after it: translate, lm, mlm" "$qkv" train
 expect 2 "--ref takes one value; give it again for each further one: --ref a --ref b" "$qkv" score bleu --ref a b
 expect 2 "score needs one of these after it: bleu, chrf, ter" "$qkv" score
 expect 2 'QKV_THREADS: "abc" is not a number' env QKV_THREADS=abc "$qkv" doctor
-expect 0 "" "$qkv" translate -h
+for command in "translate" "score bleu" "train lm" "bench" "bench gemm" "lab cost" "tokenizer encode" "info" "doctor"; do
+  "$qkv" $command -h | grep -q -- '-t,--threads' || { echo "FAILED: qkv $command -h says nothing about --threads"; failures=$((failures + 1)); }
+done
 expect 2 "'abc' is not a whole number" train --pairs "$T" --max-steps abc
 expect 2 "did you mean scaled_dot" train --pairs "$T" --attention scaled_dto
 expect 2 "did you mean rope" train --pairs "$T" --positions roep
@@ -137,11 +139,11 @@ train_in() { "$qkv" train translate --valid-pairs "$V" --pairs "$T" $small --out
 train_in > /dev/null 2>&1
 before=$(sha256sum "$dir/kept/config.toml" "$dir/kept/command.txt")
 expect 1 "the model's is" "$qkv" train translate --out "$dir/kept" --resume --d-model 32
+expect 1 "leave out the flag that changes them, or train anew" "$qkv" train translate --out "$dir/kept" --resume --encoder-attention t5
 expect 2 "nothing says when to end" "$qkv" train translate --out "$dir/kept" --resume --max-steps 0 --max-epochs 0
 [ "$before" = "$(sha256sum "$dir/kept/config.toml" "$dir/kept/command.txt")" ] || { echo "FAILED: a refused call changed the run"; failures=$((failures + 1)); }
 expect 0 "" "$qkv" train translate --out "$dir/kept" --resume --max-steps 7
 expect 1 "no checkpoint to resume" "$qkv" train translate --pairs "$T" --valid-pairs "$V" --out "$dir/nowhere" --resume
-expect 1 "leave out the flag that changes them, or train anew" "$qkv" train translate --out "$dir/kept" --resume --encoder-attention t5
 [ ! -e "$dir/nowhere" ] || { echo "FAILED: a refused call left a folder"; failures=$((failures + 1)); }
 # What is in a folder already is nobody's to write over.
 mkdir -p "$dir/mine/weights"; echo precious > "$dir/mine/weights/thesis.pt"

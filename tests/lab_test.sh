@@ -17,7 +17,7 @@ expect() {
 # holds N PATTERN: standard output has N lines with it.
 holds() { [ "$(grep -cE -- "$2" "$dir/stdout")" = "$1" ] || fail "wanted $1 lines with $2, got: $(head -c 800 "$dir/stdout")"; }
 # takes TEXT: standard error, which is no terminal, says what will be done and how long that takes.
-takes() { grep -qE -- "$1.*; about [0-9:]+ with [0-9]+ thread" "$dir/stderr" || fail "wanted '$1' and a duration, got: $(head -c 800 "$dir/stderr")"; }
+takes() { grep -qE -- "$1.*; (about [0-9:]+( s)?|a few seconds) with [0-9]+ thread" "$dir/stderr" || fail "wanted '$1' and a duration, got: $(head -c 800 "$dir/stderr")"; }
 # An SVG that is whole and draws something.
 chart() { grep -q "</svg>" "$1" && grep -q "class='m'" "$1" && ! grep -q "no data" "$1" || fail "$1 is no chart: $(head -c 300 "$1")"; }
 V="$root/tests/data/valid.tsv" M="$root/models/en-de"
@@ -32,6 +32,9 @@ holds 22 '"bytes":[1-9]'
 holds 4 '"path":"whole rows"'
 holds 2 '"pass":"forward","path":"decode step","queries":1[,}]'
 [ "$(head -1 "$dir/stdout" | grep -c '"length":8')" = 1 ] || fail "lengths do not rise"
+expect 0 "" "$qkv" lab cost --lengths 8 --heads 1 --d-head 4 --threads 1
+takes "1 length, 6 paths"
+holds 1 '^forward: 1 head of 4, '
 expect 0 " -  " "$qkv" lab cost --lengths 8,64 --heads 1 --d-head 8 --most-seconds 1e-4
 # Memory is that of one call, and grows with the length, not with its square, whatever ran before.
 expect 0 "" "$qkv" lab cost --lengths 512,2048 --heads 1 --d-head 16 --dtype f32 --threads 1 --most-seconds 0.3 --json

@@ -60,16 +60,19 @@ void bench_translate(const Flags& f) {
 void add_bench_command(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "measure speed on this machine");
   bench->require_subcommand(1);
+  bench->footer("Example:\n  qkv bench attention --shape 1x12x4096x64 --dtype bf16 --causal --json");
   auto flags = std::make_shared<Flags>();
-  const auto common = [&](CLI::App* sub) {
-    sub->add_option("--dtype", flags->dtype, "bf16, f32 or auto; gemm and translate also int8")
-        ->capture_default_str();
+  const auto common = [&](CLI::App* sub, const char* dtypes) {
+    sub->add_option("--dtype", flags->dtype, dtypes)->capture_default_str();
     add_trace_option(*sub, flags->trace);
     sub->add_flag("--json", flags->json, "one JSON object a line");
   };
+  constexpr const char *kPlain = "bf16, f32, or auto: bf16 where the CPU has a unit for it",
+                       *kInt8 =
+                           "bf16, f32, int8 (8-bit products), or auto: bf16 where the CPU has a unit for it";
   CLI::App* train = bench->add_subcommand("train", "training steps (forward, backward, AdamW) on random ids");
   train->add_option("--case", flags->name, "one of the cases; without it, all");
-  common(train);
+  common(train, kPlain);
   train->footer("Example:\n  qkv bench train --case gpt-6x384-8k --dtype bf16 --threads 2 --json");
   train->callback([flags] {
     traced(flags->trace, [&] {
@@ -83,7 +86,7 @@ void add_bench_command(CLI::App& app) {
   infer->add_option("--case", flags->name, "bert-base-s128: the encoder alone, 128 tokens a text")
       ->default_str("bert-base-s128");
   infer->add_option("-b,--batch", flags->texts, "texts at once")->capture_default_str();
-  common(infer);
+  common(infer, kInt8);
   infer->footer("Example:\n  qkv bench infer --case bert-base-s128 --batch 32 --dtype bf16 --json");
   infer->callback([flags] {
     traced(flags->trace, [&] {
@@ -94,7 +97,7 @@ void add_bench_command(CLI::App& app) {
 
   CLI::App* gemm = bench->add_subcommand("gemm", "matrix products with a packed right side");
   gemm->add_option("--shape", flags->shape, "MxKxN; without it, thirty of them");
-  common(gemm);
+  common(gemm, kInt8);
   gemm->footer("Examples:\n  qkv bench gemm --json\n  qkv bench gemm --shape 512x768x3072 --dtype int8");
   gemm->callback(
       [flags] { traced(flags->trace, [&] { bench_gemm(flags->shape, flags->precision(), flags->json); }); });
@@ -137,7 +140,7 @@ void add_bench_command(CLI::App& app) {
   attention->add_option("--features", a.features, "of --mixer performer (default: d log d)")
       ->needs(mixer)
       ->check(CLI::Range(1, 1 << 16));
-  common(attention);
+  common(attention, kPlain);
   attention->footer(
       "Example:\n  qkv bench attention --shape 1x12x4096x64 --dtype bf16 --causal --backward --json");
   attention->callback([flags] {
@@ -157,7 +160,7 @@ void add_bench_command(CLI::App& app) {
   translate->add_option("--reps", flags->reps, "timed runs")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
-  common(translate);
+  common(translate, kInt8);
   translate->footer("Example:\n  qkv bench translate --model models/en-de --input lines.en --beam 5 --json");
   translate->callback([flags] { traced(flags->trace, [&] { bench_translate(*flags); }); });
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "apps/cli/output.h"
+#include "qkv/base/counted.h"
 #include "qkv/base/cpu.h"
 #include "qkv/base/parallel.h"
 #include "qkv/base/trace.h"
@@ -127,8 +128,8 @@ void print_case(const BenchCase& c, const Timing& t, bool json) {
     for (const auto& [key, value] : c.more.items())
       print("  {} {}", key,
             value.is_number_float() ? fmt::format("{:.2f}", value.get<double>()) : value.dump());
-    print("  {} runs, {}, {} thread{}, {:.0f} MB\n", t.n, qkv::name(isa()), threads(),
-          threads() == 1 ? "" : "s", rss);
+    print("  {}, {}, {}, {:.0f} MB\n", counted(t.n, "run"), qkv::name(isa()), counted(threads(), "thread"),
+          rss);
   }
   flush_stdout();
 }

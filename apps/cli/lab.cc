@@ -8,6 +8,7 @@
 
 #include "apps/cli/output.h"
 #include "apps/cli/progress.h"
+#include "qkv/base/counted.h"
 #include "qkv/base/parallel.h"
 
 namespace qkv::cli {
@@ -20,8 +21,8 @@ void write_charts(const std::string& path, const std::vector<explain::Chart>& ch
 
 void note_expected(const std::string& command, const std::string& work, double seconds,
                    const std::string& flags) {
-  note("{}: {}; about {} with {} thread{} ({} it)\n", command, work, duration(seconds), threads(),
-       threads() == 1 ? "" : "s", flags);
+  note("{}: {}; {} with {} ({} it)\n", command, work,
+       seconds < 5 ? "a few seconds" : "about " + duration(seconds), counted(threads(), "thread"), flags);
 }
 
 std::string brief(double v) {

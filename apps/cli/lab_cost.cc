@@ -16,6 +16,7 @@
 #include "qkv/attention/attention.h"
 #include "qkv/attention/paths/scratch.h"
 #include "qkv/autograd/gradcheck.h"
+#include "qkv/base/counted.h"
 #include "qkv/base/cpu.h"
 #include "qkv/base/parallel.h"
 #include "qkv/tasks/translation_model.h"
@@ -113,10 +114,10 @@ class Costs {
     calibrate();
     double expected = 0;
     for (const Point& point : points_) expected += time_for(point);
-    note_expected(
-        command,
-        fmt::format("{} lengths, {} paths, forward and with backward", flags_.lengths.size(), paths_.size()),
-        expected, "--lengths and --most-seconds change");
+    note_expected(command,
+                  fmt::format("{}, {} paths, forward and with backward",
+                              counted(static_cast<int64_t>(flags_.lengths.size()), "length"), paths_.size()),
+                  expected, "--lengths and --most-seconds change");
     WorkBar bar(command);
     double done = 0;
     for (size_t i = 0; i < points_.size(); ++i) {
@@ -138,9 +139,7 @@ class Costs {
 
   void print_tables() const {
     for (const bool both : {false, true}) {
-      print("{}{}: {} heads of {}, {}, {} thread{} ({})\n", both ? "\n" : "",
-            both ? "forward + backward" : "forward", flags_.heads, flags_.d_head, name(dtype_), threads(),
-            threads() == 1 ? "" : "s", name(isa()));
+      print("{}{}: {}\n", both ? "\n" : "", both ? "forward + backward" : "forward", about());
       std::vector<std::string> header = {"length"};
       for (const size_t p : measured(both)) {
         header.push_back(paths_[p].name + " ms");
@@ -173,8 +172,7 @@ class Costs {
         explain::LineChart chart{
             .title = fmt::format("{} of attention, {}", memory ? "Memory" : "Time",
                                  both ? "forward and backward" : "forward"),
-            .about = fmt::format("{} heads of {}, {}, {} threads, {}", flags_.heads, flags_.d_head,
-                                 name(dtype_), threads(), name(isa())),
+            .about = about(),
             .x = {"sequence length, tokens", explain::AxisScale::kLog2},
             .y = {memory ? "peak above inputs, MiB" : "time of a call, ms", explain::AxisScale::kLog10},
             .series = {}};
@@ -193,6 +191,10 @@ class Costs {
   }
 
  private:
+  std::string about() const {
+    return fmt::format("{} of {}, {}, {}, {}", counted(flags_.heads, "head"), flags_.d_head, name(dtype_),
+                       counted(threads(), "thread"), name(isa()));
+  }
   std::vector<size_t> measured(bool both) const {
     std::vector<size_t> out;
     for (size_t p = 0; p < paths_.size(); ++p)

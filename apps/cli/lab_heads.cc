@@ -12,6 +12,7 @@
 #include "apps/cli/output.h"
 #include "apps/cli/progress.h"
 #include "apps/cli/table.h"
+#include "qkv/base/counted.h"
 #include "qkv/explain/terminal_map.h"
 #include "qkv/io/json.h"
 #include "qkv/scores/sentences.h"
@@ -103,7 +104,7 @@ struct Change {
 void run(const HeadFlags& f) {
   const HeadMetric metric = head_metric_from_name(f.metric);
   Data data = read_data(f);
-  const size_t n_pairs = data.sources.size();
+  const std::string pairs = counted(static_cast<int64_t>(data.sources.size()), "pair");
   HeadImportance heads(TranslationModel::load(f.model), std::move(data.sources), std::move(data.references),
                        {.metric = metric, .dtype = compute_dtype_from_name(f.dtype), .beam_size = f.beam});
   const auto n = static_cast<int64_t>(heads.heads().size());
@@ -132,7 +133,7 @@ void run(const HeadFlags& f) {
       // The pass over the whole model before this one had its memory to find: it took up to 7 times as long.
       if (c == 0 && h == 0) {
         bar.clear();
-        note_expected(command, fmt::format("{:.0f} passes over {} pairs", total, n_pairs), seconds * total,
+        note_expected(command, fmt::format("{:.0f} passes over {}", total, pairs), seconds * total,
                       "--limit changes");
       }
       change.harm.push_back(heads.harm(value, whole));
@@ -148,7 +149,7 @@ void run(const HeadFlags& f) {
     }
     bar.clear();
     if (!f.json) {
-      if (c == 0) print("{} of {} on {} pairs: {}\n", f.metric, f.model, n_pairs, brief(whole));
+      if (c == 0) print("{} of {} on {}: {}\n", f.metric, f.model, pairs, brief(whole));
       print("\nhow much worse it is {} each head:\n\n", change.what + (c == 0 ? "" : " in"));
       print_grid(heads, change.harm);
     }
@@ -165,7 +166,7 @@ void run(const HeadFlags& f) {
                      [&](size_t a, size_t b) { return change.harm[a] > change.harm[b]; });
     explain::BarChart bars{
         .title = change.what == "without" ? "Without one head" : fmt::format("One head {}", change.what),
-        .about = fmt::format("{} on {} pairs", f.model, n_pairs),
+        .about = fmt::format("{} on {}", f.model, pairs),
         .value_title = (metric == HeadMetric::kLoss ? "rise of the " : "fall of ") + unit,
         .labels = {},
         .values = {}};

@@ -8,6 +8,7 @@
 #include "apps/cli/lab_trials.h"
 #include "apps/cli/output.h"
 #include "apps/cli/table.h"
+#include "qkv/base/counted.h"
 #include "qkv/base/cpu.h"
 #include "qkv/io/json.h"
 
@@ -47,8 +48,8 @@ void run(const SweepFlags& f) {
   Trials trials("qkv lab sweep", f, static_cast<int64_t>(rows.size()), f.trial.length);
   Table table({"heads", "d_k", "d_v", "parameters", "loss", "ms a step", "MiB"});
   for (Row& row : rows) {
-    const Trial trial =
-        trials.run(model_of(row), fmt::format("{} heads, d_k {}, d_v {}", row.n_heads, row.d_k, row.d_v));
+    const Trial trial = trials.run(
+        model_of(row), fmt::format("{}, d_k {}, d_v {}", counted(row.n_heads, "head"), row.d_k, row.d_v));
     row.loss = trial.trained->held_out_loss(f.trial.length, kHeldOutTokens);
     row.ms = trial.seconds_per_step * 1e3;
     row.mib = static_cast<double>(trial.peak_bytes) / kMiB;

@@ -10,6 +10,7 @@
 #include "apps/cli/lab.h"
 #include "apps/cli/output.h"
 #include "qkv/attention/paths/scratch.h"
+#include "qkv/base/counted.h"
 #include "qkv/tasks/translation_model.h"
 
 namespace qkv::cli {
@@ -80,11 +81,11 @@ Trial Trials::run(const Gpt2Config& model, const std::string& name) {
     losses.push_back(out.trained->step());
     seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
     if (trained_ == 0 && i == std::min<int64_t>(5, options_.steps - 1))
-      note_expected(
-          command_,
-          fmt::format("{} model{}, {} steps of {} tokens each, on {}", n_models_, n_models_ == 1 ? "" : "s",
-                      options_.steps, options_.batch * options_.length, text_->about()),
-          *std::min_element(seconds.begin(), seconds.end()) * total, "--steps changes");
+      note_expected(command_,
+                    fmt::format("{}, {} of {} each, on {}", counted(n_models_, "model"),
+                                counted(options_.steps, "step"),
+                                counted(options_.batch * options_.length, "token"), text_->about()),
+                    *std::min_element(seconds.begin(), seconds.end()) * total, "--steps changes");
     bar_->show(static_cast<double>(trained_ * options_.steps + i + 1), total,
                fmt::format("{} ({} of {})  loss {:.3f}", name, trained_ + 1, n_models_, losses.back()));
   }

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <new>
 
 #include "apps/cli/bench.h"
@@ -49,9 +50,27 @@ int fail(const char* message, int status) {
   return status;
 }
 
+// Options of qkv itself may stand anywhere in a call, so the help of every command has them too, before its
+// examples.
+class Help : public CLI::Formatter {
+ public:
+  std::string make_footer(const CLI::App* app) const override {
+    const CLI::App* qkv = app;
+    while (qkv->get_parent() != nullptr) qkv = qkv->get_parent();
+    const std::string examples = Formatter::make_footer(app);
+    if (qkv == app) return examples;
+    const std::string group =
+        make_group("Options of every command", false, qkv->get_options([&](const CLI::Option* option) {
+          return option != qkv->get_help_ptr() && option != qkv->get_version_ptr();
+        }));
+    return group.substr(1) + "\n" + examples;  // a blank line above it is there already
+  }
+};
+
 int run(int argc, char** argv) {
   CLI::App app{"qkv trains, runs, measures and shows attention models. No Python, no download, no GPU."};
   app.name("qkv");
+  app.formatter(std::make_shared<Help>());  // before there are commands: they inherit it
   app.set_version_flag("--version", std::string("qkv ") + QKV_VERSION);
   app.require_subcommand(1);
   app.fallthrough();

@@ -65,6 +65,7 @@ void WorkBar::show(double done, double total, const std::string& text) {
 std::string duration(double seconds) {
   if (seconds < 0 || !std::isfinite(seconds)) return "?";
   const auto s = static_cast<int64_t>(std::lround(seconds));
+  if (s < 60) return fmt::format("{} s", s);
   return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
                    : fmt::format("{}:{:02}", s / 60, s % 60);
 }

@@ -48,7 +48,7 @@ class WorkBar {
 /// "0.21 TFLOP/s (45 % of peak)".
 std::string speed(double flops_per_second, double peak);
 
-/// "1:02:03", "4:05", or "?" for a negative number.
+/// "1:02:03", "4:05", "12 s", or "?" for a negative number.
 std::string duration(double seconds);
 
 }  // namespace qkv::cli

@@ -14,6 +14,7 @@
 #include "apps/cli/sweep.h"
 #include "apps/cli/traced.h"
 #include "apps/cli/train_task.h"
+#include "qkv/base/counted.h"
 #include "qkv/base/cpu.h"
 #include "qkv/base/parallel.h"
 #include "qkv/base/quote.h"
@@ -288,9 +289,8 @@ void check_vocabulary_kept(const std::string& path) {
 }
 
 std::string machine_line(int64_t n_parameters, DType dtype) {
-  return fmt::format("{:.2f} M parameters, {} on {} with {} thread{}",
-                     static_cast<double>(n_parameters) / 1e6, name(dtype), name(isa()), threads(),
-                     threads() == 1 ? "" : "s");
+  return fmt::format("{:.2f} M parameters, {} on {} with {}", static_cast<double>(n_parameters) / 1e6,
+                     name(dtype), name(isa()), counted(threads(), "thread"));
 }
 
 void add_train_command(CLI::App& app) {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "apps/cli/train_task.h"
+#include "qkv/base/counted.h"
 #include "qkv/nn/activation.h"
 #include "qkv/tasks/language_model_training.h"
 #include "qkv/tasks/masked_language_model_training.h"
@@ -143,8 +144,8 @@ std::unique_ptr<Trainee> TextTask::make(const Settings& settings, const std::str
   }
   vocabulary_.vocab_size = tokenizer_->vocab_size();  // config.toml says what it became
   std::unique_ptr<TextTrainee> trainee = make_trainee(text);
-  observer.on_message(fmt::format("{} document{} of {} bytes, {} tokens; held out: {} bytes, {} tokens",
-                                  text.training.size(), text.training.size() == 1 ? "" : "s",
+  observer.on_message(fmt::format("{} of {} bytes, {} tokens; held out: {} bytes, {} tokens",
+                                  counted(static_cast<int64_t>(text.training.size()), "document"),
                                   bytes_of(text.training), trainee->training_tokens(),
                                   bytes_of(text.validation), trainee->validation_tokens()));
   observer.on_message("to be beaten on what is held out: " + told(trainee->baseline()));

@@ -12,6 +12,7 @@
 #include "apps/cli/output.h"
 #include "apps/cli/traced.h"
 #include "apps/cli/translate_output.h"
+#include "qkv/base/counted.h"
 #include "qkv/io/file.h"
 #include "qkv/tasks/translator.h"
 #include "qkv/text/line_reader.h"
@@ -124,8 +125,8 @@ void run(Flags f) {
     const std::string not_shown = left_out(on_page, page.sentences.size());
     QKV_CHECK(!page.sentences.empty(), kFormat, "translate: no sentence to show on {}{}", f.html, not_shown);
     write_output(f.html, explain::attention_page(page));
-    note("attention of {} sentence{}: open {} in a browser{}\n", page.sentences.size(),
-         page.sentences.size() == 1 ? "" : "s", f.html, not_shown);
+    note("attention of {}: open {} in a browser{}\n",
+         counted(static_cast<int64_t>(page.sentences.size()), "sentence"), f.html, not_shown);
   }
 }
 
