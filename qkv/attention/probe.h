@@ -1,6 +1,6 @@
 #pragma once
 // Looking inside without leaving the fast path: a probe names sites, layers, heads and query rows, and
-// attention gives it those rows' exact weights, recomputed from q, k and the row's log-sum-exp. Nothing else
+// attention gives it those rows' exact weights, recomputed from q, k and two numbers a row. Nothing else
 // is stored.
 
 #include <cstdint>

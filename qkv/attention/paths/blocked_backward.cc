@@ -1,6 +1,6 @@
 // Attention backward without the score matrix: Dao et al. 2022 (arXiv:2205.14135), algorithm 4. Each tile's
-// weights are recomputed from q, k and the row's log-sum-exp. With W = softmax weights, P = W with dropout,
-// for one head:
+// weights are recomputed from q, k and the row's softmax (kernels::RowSoftmax). With W = softmax weights, P =
+// W with dropout, for one head:
 //
 //   dV = P^T dO      dP = dO V^T      dS = W * (dropout(dP) - delta)      delta_i = dO_i . O_i
 //   dQ = scale dS K  dK = scale dS^T Q                                    (docs/math/attention.md)
