@@ -67,7 +67,7 @@ inline std::string difference(const Drawn& d, const Results& a, const Results& b
     }
     // A gradient that is missing would be within the bound of its largest error.
     const double rms = std::sqrt(differences / std::max(1.0, count));
-    if (rms > 0.2 * (std::sqrt(squares / std::max(1.0, count)) + tolerance(d, a[t].first)))
+    if (rms > 0.2 * std::sqrt(squares / std::max(1.0, count)) + 0.35 * tolerance(d, a[t].first))
       return fmt::format("{} {}: differs by {} at root mean square, the reference is {}", a[t].first,
                          a[t].second.shape().str(), rms, std::sqrt(squares / count));
   }
