@@ -71,6 +71,11 @@ expect 2 "--trace" "$qkv" translate --model "$root/models/en-de" -i "$dir/notes"
 expect 2 "is not MxKxN" "$qkv" bench gemm --shape 8x8 --trace "$dir/notes"
 [ "$(cat "$dir/notes")" = mine ] || { echo "FAILED: a trace of nothing replaced a file"; failures=$((failures + 1)); }
 
+# What cannot become 8 bits, or would replace a model.
+expect 2 "holds a model already" "$qkv" quantize "$root/models/en-de" --out "$root/models/en-de"
+expect 2 "is judged by --pairs" "$qkv" quantize "$root/models/en-de" --out "$dir/eight" --text "$dir/notes"
+[ ! -e "$dir/eight" ] || { echo "FAILED: a refused quantize wrote a folder"; failures=$((failures + 1)); }
+
 # Parallel text.
 cut -f1 "$T" > "$dir/src"; cut -f2 "$T" > "$dir/tgt"
 head -899 "$dir/tgt" > "$dir/short"

@@ -72,4 +72,12 @@ grep -q '"name":"decode_step"' "$dir/trace.json" && grep -q '"name":"attention".
 # A score of its translations, with its signature.
 "$qkv" translate --model "$dir/run" -i "$dir/src" -o "$dir/hyp"
 "$qkv" score bleu --ref "$dir/ref" --json < "$dir/hyp" | grep -q '"signature"' || fail "score"
+
+# The same model in 8 bits: smaller, judged before and after, and it translates.
+"$qkv" quantize "$dir/run" --out "$dir/small" --pairs "$root/tests/data/valid.tsv" --beam 1 --json > "$dir/report"
+for key in '"BLEU":{"after":' '"chrF2":{"after":' '"matrices":' '"worst_weight":'; do
+  grep -qF "$key" "$dir/report" || fail "quantize does not report $key: $(cat "$dir/report")"
+done
+[ "$("$qkv" translate --model "$dir/small" --dtype int8 -i "$dir/src" | wc -l)" = "$(wc -l < "$dir/src")" ] || fail "a model in 8 bits does not translate"
+"$qkv" info "$dir/small" --load --dtype int8 | grep -q 'loads for int8 in' || fail "info --load"
 echo "passed"
