@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <memory>
-#include <optional>
 
 #include "apps/cli/output.h"
 #include "apps/cli/table.h"
+#include "qkv/base/quote.h"
 #include "qkv/io/file.h"
 #include "qkv/io/json.h"
 #include "qkv/models/model_files.h"
@@ -70,44 +71,45 @@ void measure_weights(const ParameterSet& parameters, Report& report) {
   report.error = std::sqrt(all_errors / std::max(all, 1e-300));
 }
 
-// Adds what one model (before: the first call) makes of the data.
-using Judge =
-    std::function<void(const std::string& dir, const Precision& precision, std::vector<double>& values)>;
+// How good a model is, by data of the call.
+struct Judge {
+  std::vector<std::string> names;  // of the numbers; empty: there are no data
+  std::function<std::vector<double>(const std::string& dir, const Precision& precision)> measure;
+};
 
-Judge judge_translations(const Flags& f, std::vector<std::string>& names) {
+Judge judge_translations(const Flags& f) {
   if (f.pairs.empty()) return {};
   ParallelText text = read_parallel_tsv(f.pairs);
   const size_t n = std::min(text.source.size(), static_cast<size_t>(f.limit));
-  QKV_CHECK(n > 0, kValue, "quantize: {} has no pairs", f.pairs);
+  QKV_CHECK(n > 0, kFormat, "quantize: {} has no pairs", quote(f.pairs));
   text.source.resize(n), text.target.resize(n);
-  names = {"BLEU", "chrF2", "seconds"};
-  return [text = std::move(text), beam = f.beam](const std::string& dir, const Precision& precision,
-                                                 std::vector<double>& values) {
-    TranslateOptions options{.precision = precision};
-    options.search.beam_size = beam;
-    const Translator translator(TranslationModel::load(dir, precision), options);
-    std::vector<std::string> hypotheses;
-    const double seconds = seconds_of([&] {
-      for (const Translation& t : translator.translate(text.source)) hypotheses.push_back(t.text());
-    });
-    values = {scores::corpus_bleu(hypotheses, {text.target}).score,
-              scores::corpus_chrf(hypotheses, {text.target}).score, seconds};
-  };
+  return {{"BLEU", "chrF2", "seconds"},
+          [text = std::move(text), beam = f.beam](const std::string& dir, const Precision& precision) {
+            TranslateOptions options{.precision = precision};
+            options.search.beam_size = beam;
+            const Translator translator(TranslationModel::load(dir, precision), options);
+            std::vector<std::string> hypotheses;
+            const double seconds = seconds_of([&] {
+              for (const Translation& t : translator.translate(text.source)) hypotheses.push_back(t.text());
+            });
+            return std::vector<double>{scores::corpus_bleu(hypotheses, {text.target}).score,
+                                       scores::corpus_chrf(hypotheses, {text.target}).score, seconds};
+          }};
 }
 
-Judge judge_masked(const Flags& f, std::vector<std::string>& names) {
+Judge judge_hidden_words(const Flags& f) {
   if (f.text.empty()) return {};
-  const std::vector<std::string> lines = read_lines(f.text);
-  names = {"loss", "accuracy", "seconds"};
-  return [lines](const std::string& dir, const Precision& precision, std::vector<double>& values) {
-    MaskedLanguageModel model = MaskedLanguageModel::load(dir, precision);
-    TextTrainingOptions options{.dtype = precision.dtype};
-    options.windows.length = std::min<int64_t>(128, model.bert->config().max_len);
-    MaskedLanguageModelTrainee trainee(std::move(model), {.training = lines, .validation = lines}, options);
-    Validation v;
-    const double seconds = seconds_of([&] { v = trainee.validate(); });
-    values = {v.loss, v.score, seconds};
-  };
+  return {{"loss", "accuracy", "seconds"},
+          [lines = read_lines(f.text)](const std::string& dir, const Precision& precision) {
+            MaskedLanguageModel model = MaskedLanguageModel::load(dir, precision);
+            TextTrainingOptions options{.dtype = precision.dtype};
+            options.windows.length = std::min<int64_t>(128, model.bert->config().max_len);
+            MaskedLanguageModelTrainee trainee(std::move(model), {.training = lines, .validation = lines},
+                                               options);
+            Validation v;
+            const double seconds = seconds_of([&] { v = trainee.validate(); });
+            return std::vector<double>{v.loss, v.score, seconds};
+          }};
 }
 
 void print_report(const Report& r, const Flags& f) {
@@ -151,8 +153,7 @@ void run(const Flags& f) {
   const bool encoder = type == "bert" || type == "qkv_bert";
   QKV_CHECK(encoder ? f.pairs.empty() : f.text.empty(), kValue, "quantize: {} is judged by {}", type,
             encoder ? "--text FILE" : "--pairs FILE.tsv");
-  std::vector<std::string> names;
-  const Judge judge = encoder ? judge_masked(f, names) : judge_translations(f, names);
+  const Judge judge = encoder ? judge_hidden_words(f) : judge_translations(f);
 
   Report report{.bytes_before = weight_bytes(dir)};
   const Precision saved(DType::kBF16, /*in_int8=*/true);
@@ -166,11 +167,11 @@ void run(const Flags& f) {
     model.save(f.out, saved);
   }
   report.bytes_after = weight_bytes(f.out);
-  if (judge) {
-    std::vector<double> before, after;
-    judge(dir, default_compute_dtype(), before);
-    judge(f.out, {default_compute_dtype(), true}, after);
-    for (size_t i = 0; i < names.size(); ++i) report.metrics.push_back({names[i], before[i], after[i]});
+  if (judge.measure) {
+    const std::vector<double> before = judge.measure(dir, default_compute_dtype()),
+                              after = judge.measure(f.out, Precision(default_compute_dtype(), true));
+    for (size_t i = 0; i < judge.names.size(); ++i)
+      report.metrics.push_back({judge.names[i], before[i], after[i]});
   }
   print_report(report, f);
 }

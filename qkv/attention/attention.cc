@@ -28,7 +28,8 @@ void check_heads(const AttentionOptions& options) {
       h.n_heads, h.d_k, h.n_kv_heads, h.d_v);
   QKV_CHECK(h.n_heads % h.kv_heads() == 0, kValue,
             "attention: n_heads ({}) is not a multiple of n_kv_heads ({})", h.n_heads, h.kv_heads());
-  QKV_CHECK(options.dropout.threshold < 65536, kValue, "attention: dropout must be below 1");
+  QKV_CHECK(options.dropout.threshold < 65536, kValue,
+            "attention: dropout must be below 1, by 1/65536 at least");
   for (const RulePtr& rule : options.rules)
     QKV_CHECK(dynamic_cast<const Mask*>(rule.get()) || dynamic_cast<const Edit*>(rule.get()), kValue,
               "attention: a rule is null, or neither a Mask nor an Edit");
@@ -426,6 +427,8 @@ Tensor attention_cached(const Tensor& q, const Segments& queries, std::span<cons
                         DType dtype, const AttentionOptions& options) {
   check_heads(options);
   const HeadSizes& heads = options.heads;
+  QKV_CHECK(q.dtype() == dtype, kDtype, "attention: q is {}, but the cached keys and values are {}",
+            name(q.dtype()), name(dtype));
   check_matrix("q", q, queries.n_tokens(), "queries", heads.n_heads, heads.d_k, dtype);
   QKV_CHECK(queries.size() == static_cast<int64_t>(keys.size()), kShape,
             "attention: {} query sequences, but {} key spans", queries.size(), keys.size());

@@ -223,6 +223,9 @@ TEST(Attention, ErrorsNameTheSizes) {
     const Var ids(Tensor::zeros({2, 6}, DType::kI32));
     (void)attention(ids, ids, ids, Segments({2}), Segments({2}), two);
   });
+  expect_error(ErrorCode::kDtype, "q is f32, but the cached keys and values are bf16", [&] {
+    (void)attention_cached(Tensor::zeros({1, 6}, DType::kF32), Segments({1}), {}, DType::kBF16, two);
+  });
   expect_error(ErrorCode::kValue, "length 3 without memory", [&] {
     const KeyValueSpan nowhere[] = {{.kv_len = 3}};
     (void)attention_cached(Tensor::zeros({1, 6}, DType::kF32), Segments({1}), nowhere, DType::kF32, two);
