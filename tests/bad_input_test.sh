@@ -57,6 +57,9 @@ expect 2 "min_length is 600" "$qkv" translate --model "$root/models/en-de" --min
 expect 2 "smoothing exp takes no value" "$qkv" score bleu --ref "$T" -i "$T" --smooth exp --smooth-value 1
 expect 2 "is not MxKxN" "$qkv" bench gemm --shape 1x1
 expect 2 "no case is called" "$qkv" bench train --case gpt-5
+expect 2 "no case is called 'base'; there are base-6+6x512-32k" "$qkv" bench translate --case base
+expect 2 "needs --case NAME for random weights, or --model and --input" "$qkv" bench translate --input "$T"
+expect 2 "--case excludes --model" "$qkv" bench translate --case base --model "$root/models/en-de"
 expect 2 "--reps: Value 0 not in range" "$qkv" bench translate --model "$root/models/en-de" -i "$T" --reps 0
 printf '[training]\nlearning_rat = 1\n' > "$dir/bad.toml"
 expect 1 "no setting is called training.learning_rat" train --config "$dir/bad.toml"

@@ -69,6 +69,11 @@ grep -q '"name":"decode_step"' "$dir/trace.json" && grep -q '"name":"attention".
 "$qkv" bench gemm --shape 64x64x64 --trace "$dir/trace.json" 2> /dev/null | grep -q 'GFLOP/s peak' || fail "bench with a trace"
 [ "$(grep -c '"name":"matmul","cat":"kernel"' "$dir/trace.json")" = 52 ] || fail "50 products and 2 to warm up are not in the trace"
 
+# Searching alone, with weights that never learned: 16 sentences of exactly 32 tokens, which say something.
+"$qkv" bench translate --case small-3+3x256-8k --beam 4 --batch 8 --reps 1 --json > "$dir/bench"
+grep -q '"target_tokens":512,' "$dir/bench" || fail "bench translate: $(cat "$dir/bench")"
+[ "$(sed 's/.*"distinct_tokens":\([0-9]*\).*/\1/' "$dir/bench")" -gt 100 ] || fail "bench translate repeats itself: $(cat "$dir/bench")"
+
 # A score of its translations, with its signature.
 "$qkv" translate --model "$dir/run" -i "$dir/src" -o "$dir/hyp"
 "$qkv" score bleu --ref "$dir/ref" --json < "$dir/hyp" | grep -q '"signature"' || fail "score"

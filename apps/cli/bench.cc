@@ -2,58 +2,29 @@
 
 #include <fmt/core.h>
 
-#include <cmath>
 #include <memory>
 
 #include "apps/cli/bench_attention.h"
 #include "apps/cli/bench_gemm.h"
 #include "apps/cli/bench_infer.h"
-#include "apps/cli/bench_timing.h"
 #include "apps/cli/bench_train.h"
+#include "apps/cli/bench_translate.h"
 #include "apps/cli/traced.h"
 #include "qkv/attention/variant.h"
-#include "qkv/tasks/translator.h"
-#include "qkv/text/line_reader.h"
+#include "qkv/tasks/translation_model.h"
 
 namespace qkv::cli {
 namespace {
 
 struct Flags {
-  std::string name, dtype = "auto", shape, model, input, trace;
-  int64_t beam = 5, batch = 64, reps = 3, texts = 1;
+  std::string name, dtype = "auto", shape, trace;
+  int64_t texts = 1;
   bool json = false;
   BenchAttention attention;
+  BenchTranslate translate;
   DType compute() const { return compute_dtype_from_name(dtype); }
   Precision precision() const { return precision_from_name(dtype); }
 };
-
-void bench_translate(const Flags& f) {
-  const std::vector<std::string> lines = read_lines(f.input);
-  TranslateOptions options{.precision = f.precision(), .batch_sentences = f.batch};
-  options.search.beam_size = f.beam;
-  const Translator translator(TranslationModel::load(f.model, options.precision), options);
-  int64_t tokens = 0;
-  const Timing timing = timed(
-      [&] {
-        tokens = 0;
-        for (const Translation& t : translator.translate(lines))
-          if (!t.n_best.empty()) tokens += static_cast<int64_t>(t.n_best[0].hypothesis.ids.size());
-      },
-      f.reps, 1, 300);
-  const double sentences = static_cast<double>(lines.size());
-  print_case({.name = fmt::format("translate beam {} batch {} {}", f.beam, f.batch, name(options.precision)),
-              .shape = fmt::format("{}x{}", f.batch, f.beam),
-              .precision = options.precision,
-              .unit = "tok_s",
-              .work = static_cast<double>(tokens),
-              .more = {{"sentences", lines.size()},
-                       {"target_tokens", tokens},
-                       {"sentences_s_best", sentences / timing.min_s},
-                       {"sentences_s_med", sentences / timing.med_s},
-                       {"gflops_best", std::round(timing.flops / timing.min_s / 1e8) / 10},
-                       {"gflops_med", std::round(timing.flops / timing.med_s / 1e8) / 10}}},
-             timing, f.json);
-}
 
 }  // namespace
 
@@ -148,21 +119,28 @@ void add_bench_command(CLI::App& app) {
     traced(flags->trace, [&] { run(flags->attention, flags->compute(), flags->json); });
   });
 
-  CLI::App* translate = bench->add_subcommand("translate", "translation of a file, model loaded once");
-  translate->add_option("-m,--model", flags->model, "model or run directory")->required();
-  translate->add_option("-i,--input", flags->input, "source lines")->required();
-  translate->add_option("--beam,--beam-size", flags->beam, "beam size")
+  CLI::App* translate = bench->add_subcommand(
+      "translate", "translation, the model ready before: of a file's lines, or at the sizes of a case");
+  BenchTranslate& t = flags->translate;
+  CLI::Option* name = translate->add_option(
+      "--case", t.name, "base-6+6x512-32k or small-3+3x256-8k: random weights, 32 tokens to 32 tokens");
+  translate->add_option("-m,--model", t.model, "model or run directory")->excludes(name);
+  translate->add_option("-i,--input", t.input, "source lines")->excludes(name);
+  translate->add_option("--beam,--beam-size", t.beam, "beam size")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
-  translate->add_option("-b,--batch-size", flags->batch, "sentences searched together")
+  translate->add_option("-b,--batch,--batch-size", t.batch, "sentences searched together")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
-  translate->add_option("--reps", flags->reps, "timed runs")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 20));
+  translate->add_option("--reps", t.reps, "timed runs")->capture_default_str()->check(CLI::Range(1, 1 << 20));
   common(translate, kInt8);
-  translate->footer("Example:\n  qkv bench translate --model models/en-de --input lines.en --beam 5 --json");
-  translate->callback([flags] { traced(flags->trace, [&] { bench_translate(*flags); }); });
+  translate->footer(
+      "Examples:\n"
+      "  qkv bench translate --case base-6+6x512-32k --beam 4 --batch 32 --dtype int8 --json\n"
+      "  qkv bench translate --model models/en-de --input lines.en --beam 5 --json");
+  translate->callback([flags] {
+    traced(flags->trace, [&] { bench_translate(flags->translate, flags->precision(), flags->json); });
+  });
 }
 
 }  // namespace qkv::cli

@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 
+#include "apps/cli/bench_shapes.h"
 #include "apps/cli/bench_timing.h"
 #include "qkv/autograd/ops/cross_entropy.h"
 #include "qkv/base/philox.h"
@@ -22,15 +23,16 @@ enum class Kind { kGpt, kBert, kTranslation };
 struct Case {
   const char* name;
   Kind kind;
-  int64_t layers, d_model, heads, d_ff, context, batch, vocab;
+  ModelShape shape;
+  int64_t context, batch;
 };
 constexpr Case kCases[] = {
-    {"gpt-char-2x128", Kind::kGpt, 2, 128, 4, 512, 128, 32, 96},
-    {"gpt-6x384-8k", Kind::kGpt, 6, 384, 6, 1536, 256, 32, 8192},
-    {"gpt2-124m-ctx1024-b1", Kind::kGpt, 12, 768, 12, 3072, 1024, 1, 50257},
-    {"gpt2-124m-ctx64-b4", Kind::kGpt, 12, 768, 12, 3072, 64, 4, 50257},
-    {"nmt-3+3x256-8k", Kind::kTranslation, 3, 256, 4, 1024, 32, 128, 8192},
-    {"bert-base-s128-b16", Kind::kBert, 12, 768, 12, 3072, 128, 16, 30522},
+    {"gpt-char-2x128", Kind::kGpt, {2, 128, 4, 512, 96}, 128, 32},
+    {"gpt-6x384-8k", Kind::kGpt, {6, 384, 6, 1536, 8192}, 256, 32},
+    {"gpt2-124m-ctx1024-b1", Kind::kGpt, {12, 768, 12, 3072, 50257}, 1024, 1},
+    {"gpt2-124m-ctx64-b4", Kind::kGpt, {12, 768, 12, 3072, 50257}, 64, 4},
+    {"nmt-3+3x256-8k", Kind::kTranslation, kSmallTransformer, 32, 128},
+    {"bert-base-s128-b16", Kind::kBert, {12, 768, 12, 3072, 30522}, 128, 16},
 };
 
 std::vector<int32_t> random_ids(int64_t n, int64_t vocab, uint32_t stream) {
@@ -52,33 +54,26 @@ struct Subject {
 
 Subject make(const Case& c) {
   Subject s;
+  const ModelShape& m = c.shape;
   if (c.kind == Kind::kTranslation)
-    s.transformer = std::make_shared<Transformer>(TransformerConfig{.vocab_size = c.vocab,
-                                                                    .d_model = c.d_model,
-                                                                    .d_ff = c.d_ff,
-                                                                    .encoder_layers = c.layers,
-                                                                    .decoder_layers = c.layers,
-                                                                    .n_heads = c.heads,
-                                                                    .max_len = c.context,
-                                                                    .dropout = 0},
-                                                  1);
+    s.transformer = std::make_shared<Transformer>(transformer_config(m, c.context), 1);
   else if (c.kind == Kind::kBert)
-    s.bert = std::make_shared<Bert>(BertConfig{.vocab_size = c.vocab,
+    s.bert = std::make_shared<Bert>(BertConfig{.vocab_size = m.vocab,
                                                .max_len = c.context,
-                                               .d_model = c.d_model,
-                                               .n_layers = c.layers,
-                                               .n_heads = c.heads,
-                                               .d_ff = c.d_ff,
+                                               .d_model = m.d_model,
+                                               .n_layers = m.layers,
+                                               .n_heads = m.heads,
+                                               .d_ff = m.d_ff,
                                                .dropout = 0,
                                                .attention_dropout = 0},
                                     1);
   else
-    s.gpt2 = std::make_shared<Gpt2>(Gpt2Config{.vocab_size = c.vocab,
+    s.gpt2 = std::make_shared<Gpt2>(Gpt2Config{.vocab_size = m.vocab,
                                                .max_len = c.context,
-                                               .d_model = c.d_model,
-                                               .n_layers = c.layers,
-                                               .n_heads = c.heads,
-                                               .d_ff = c.d_ff,
+                                               .d_model = m.d_model,
+                                               .n_layers = m.layers,
+                                               .n_heads = m.heads,
+                                               .d_ff = m.d_ff,
                                                .activation = Activation::kGelu,
                                                .dropout = 0},
                                     1);
@@ -119,7 +114,8 @@ void bench_train(const std::string& name, DType dtype, bool json) {
   AdamW optimizer(subject.parameters().all(),
                   {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01});
   const int64_t tokens = c->batch * c->context;
-  const std::vector<int32_t> x = random_ids(tokens, c->vocab, 1), y = random_ids(tokens, c->vocab, 2);
+  const std::vector<int32_t> x = random_ids(tokens, c->shape.vocab, 1),
+                             y = random_ids(tokens, c->shape.vocab, 2);
   const Segments rows(std::vector<int64_t>(static_cast<size_t>(c->batch), c->context));
   std::vector<double> losses;
   uint32_t number = 0;
@@ -140,7 +136,7 @@ void bench_train(const std::string& name, DType dtype, bool json) {
   int64_t weights = 0;
   for (const ParameterPtr& p : subject.parameters().all())
     if (!looked_up.contains(p->name())) weights += p->value().numel();
-  const double attention = 12.0 * static_cast<double>(c->layers * c->context * c->d_model) *
+  const double attention = 12.0 * static_cast<double>(c->shape.layers * c->context * c->shape.d_model) *
                            (c->kind == Kind::kTranslation ? 3 : 1);
   const double flops = (6.0 * static_cast<double>(weights) + attention) * static_cast<double>(tokens);
   print_case({.name = fmt::format("train {} {}", name, qkv::name(dtype)),
