@@ -26,6 +26,14 @@ for part in '"peer_med":40.0' '"ours_med":10.0' '"ratio":4.0' '"ratio_p25":3.0' 
   grep -qF "$part" "$dir/json" || fail "$part is not in $(cat "$dir/json")"
 done
 
+# Line by line: those of one shape belong together, in our order; and rows of a table.
+lines() { printf 'echo "{\\"shape\\": \\"%s\\", \\"med_ms\\": %s}"; ' "$@"; }
+run --peer "$(lines 9x9 40 10x9 10)" --ours "$(lines 10x9 10 9x9 10)" --key med_ms --by shape --rounds 2 --json > "$dir/json"
+grep -o '"ratio":[0-9.]*\|"shape":[^}]*' "$dir/json" | tr '\n' ' ' | grep -qF '"ratio":1.0 "shape":"10x9" "ratio":4.0 "shape":"9x9"' || fail "--by: $(cat "$dir/json")"
+said() { printf "echo '{\"tok_s_med\": %s, \"peak_rss_mb\": %s, \"dtype\": \"bf16\", \"threads\": 2}'" "$@"; }
+run --peer "$(said 10000 300)" --ours "$(said 12345.6 99.6)" --key tok_s_med --rounds 1 --markdown 'train x' |
+  grep -qxF '| train x | bf16 | 2 | 10,000 tokens/s | 12,346 tokens/s | 1.23 (1.23 to 1.23) | 300 / 100 MB |' || fail "--markdown"
+
 # expect STATUS TEXT ARGUMENTS...
 expect() {
   local status=$1 text=$2 got=0; shift 2
@@ -38,5 +46,7 @@ expect 1 'its last one has med_ms' --peer "$good" --ours "$good" --key tok_s
 expect 1 'it prints none at all' --peer 'echo fast' --ours "$good" --key med_ms
 expect 1 'name what to compare with --key' --peer 'echo fast' --ours "$good"
 expect 1 'needs a number above 0' --peer 'echo "{\"med_ms\": 0}"' --ours "$good"
+expect 1 'the peer alone prints a line with "shape" "9x9"' --peer "$(lines 9x9 40 10x9 10)" --ours "$(lines 10x9 10)" --key med_ms --by shape
+expect 1 'no JSON line with a number "med_ms" and "shape"' --peer "$good" --ours "$good" --key med_ms --by shape
 expect 2 '--ours is required' --peer "$good"
 echo passed

@@ -10,14 +10,6 @@
 #include "qkv/tensor/matmul.h"
 
 namespace qkv::cli {
-namespace {
-
-// One right side, and how many rows meet it.
-struct Products {
-  int64_t k = 0, n = 0;
-  std::vector<int64_t> m;
-};
-
 std::vector<Products> products_of(const std::string& shape) {
   if (shape.empty()) {
     std::vector<Products> suite;
@@ -32,8 +24,6 @@ std::vector<Products> products_of(const std::string& shape) {
             kValue, "bench gemm: shape '{}' is not MxKxN, as 512x768x3072", shape);
   return {{.k = k, .n = n, .m = {m}}};
 }
-
-}  // namespace
 
 void bench_gemm(const std::string& shape, const Precision& precision, bool json) {
   const DType dtype = precision.dtype;

@@ -53,7 +53,7 @@ ParameterStart talking_weights(const Precision& precision) {
     const auto of = [&name](const char* part) { return name.find(part) != std::string::npos; };
     if (!of(".weight") || of("layer_norm")) {  // biases; and gains of norms
       const Tensor constant = Tensor::empty(shape, DType::kF32);
-      std::fill_n(constant.data<float>(), constant.numel(), of(".weight") ? 1.0f : 0.0f);
+      constant.fill(of(".weight") ? 1 : 0);
       return constant;
     }
     const double gain = of("shared") ? 1 : of("encoder_attn") ? 3 : 0.5;
