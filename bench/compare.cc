@@ -1,7 +1,7 @@
 // Two commands in turn, and how many times as fast ours is: on a machine that others share, only what ran in
 // the same minutes can be compared.
 //
-//   bench_compare --peer 'python3 torch_train.py --only nmt-3+3x256-8k,bf16'
+//   bench_compare --peer 'python3 bench/peers/torch_train.py --case nmt-3+3x256-8k --dtype bf16'
 //                 --ours 'build/release/qkv bench train --case nmt-3+3x256-8k --dtype bf16 --json'
 //
 // Each prints lines on standard output; the last that is a JSON object with the key counts. A round is one
@@ -245,7 +245,8 @@ int main(int argc, char** argv) {
       ->excludes(json);
   app.footer(
       "Example:\n"
-      "  bench_compare --key med_ms --peer 'python3 torch_train.py --only gpt-6x384-8k,bf16' \\\n"
+      "  bench_compare --key med_ms --peer 'python3 bench/peers/torch_train.py --case gpt-6x384-8k --dtype "
+      "bf16' \\\n"
       "    --ours 'build/release/qkv bench train --case gpt-6x384-8k --dtype bf16 --json'");
   try {
     app.parse(argc, argv);
