@@ -37,7 +37,7 @@ cmp "$dir/table" "$dir/printed" || fail "--out is not what was printed"
 grep -q 'qkv 1.2.3, PyTorch 9.9' "$dir/table" || fail "head: $(head -1 "$dir/table")"
 grep -q 'one case, 2 rounds: about 1 min' "$dir/told" || fail "no time told: $(cat "$dir/told")"
 grep -qxF 'all bench train --case nmt-3+3x256-8k --dtype bf16 --threads 3 --json' "$dir/calls" || fail "qkv: $(cat "$dir/calls")"
-grep -qxF 'peer bench/peers/torch_train.py --case nmt-3+3x256-8k --dtype bf16 --threads 3' "$dir/calls" || fail "peer: $(cat "$dir/calls")"
+grep -qxF 'peer -B bench/peers/torch_train.py --case nmt-3+3x256-8k --dtype bf16 --threads 3' "$dir/calls" || fail "peer: $(cat "$dir/calls")"
 
 # Products shape by shape, in qkv's order, on fewer instructions.
 run gemm --dtype bf16 --isa avx2 > "$dir/printed" || fail "gemm: $(cat "$dir/told")"

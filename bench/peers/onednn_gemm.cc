@@ -140,8 +140,8 @@ void check_row(const Tensor& a, const Tensor& w, const Tensor& c, const Precisio
                                                           : precision.dtype == DType::kBF16 ? 0.01
                                                                                             : 1e-4;
   QKV_CHECK(off < most, kInternal,
-            "onednn_gemm: {} x {} x {}: results differ by {:.2g} of their size, at most {} is rounding",
-            a.size(0), w.size(0), w.size(1), off, most);
+            "{} x {} x {}: results differ by {:.2g} of their size, at most {} is rounding", a.size(0),
+            w.size(0), w.size(1), off, most);
 }
 
 void bench(const std::string& shape, const Precision& precision, bool json) {

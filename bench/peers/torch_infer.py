@@ -38,7 +38,7 @@ class Bert(nn.Module):
 def infer(how, batch, dtype):
     model = Bert(how == 'fused').eval()
     if dtype == 'int8':
-        model = torch.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+        model = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
     else:
         model = model.to(peer.DTYPES[dtype])
     ids = torch.randint(VOCAB, (batch, LENGTH))

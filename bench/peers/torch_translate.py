@@ -134,7 +134,7 @@ def translate(case, beam, batch, dtype):
     layers, d_model, heads, d_ff, vocab = CASES[case]
     model = Transformer(layers, d_model, heads, d_ff, vocab).eval()
     if dtype == 'int8':
-        model = torch.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+        model = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
     else:
         model = model.to(peer.DTYPES[dtype])
     sentences = max(2 * batch, 16)
