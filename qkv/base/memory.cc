@@ -49,7 +49,8 @@ class Pool {
       use_.held -= capacity;
       throw std::bad_alloc();
     }
-    if (huge) madvise(block, static_cast<size_t>(round_up(capacity, kHuge)), MADV_HUGEPAGE);
+    // Whole huge pages alone: one that holds only the end of a block would be taken from the system entire.
+    if (huge) madvise(block, static_cast<size_t>(capacity / kHuge * kHuge), MADV_HUGEPAGE);
     return static_cast<std::byte*>(block);
   }
 
