@@ -137,7 +137,10 @@ struct Int8Pairs : Int8Sums<I, V, Y, PackInt8Words<W, 0>> {
   static I multiply_add(I a, I b, I sum) { return sum + multiply_pairs(a, b); }
   static void stage(uint32_t* dst, const int8_t* src, int64_t k) {
     const auto half = [&](int64_t p) { return p < k ? static_cast<uint16_t>(int16_t{src[p]}) : uint16_t{0}; };
-    for (int64_t p = 0; p < k; p += 4, dst += 2) {
+    int64_t p = 0;
+    for (; p + 2 * I::kLanes <= k; p += 2 * I::kLanes, dst += I::kLanes)
+      I::even_and_odd_bytes(src + p).store(dst);
+    for (; p < k; p += 4, dst += 2) {
       dst[0] = half(p) | uint32_t{half(p + 2)} << 16;
       dst[1] = half(p + 1) | uint32_t{half(p + 3)} << 16;
     }

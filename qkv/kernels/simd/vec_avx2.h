@@ -100,6 +100,10 @@ struct Int {
   Vec to_float() const { return {_mm256_cvtepi32_ps(v)}; }
   Int even_bytes() const { return {_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8)}; }
   Int odd_bytes() const { return {_mm256_srai_epi16(v, 8)}; }
+  static Int even_and_odd_bytes(const int8_t* p) {
+    const __m256i halves = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return {_mm256_shufflehi_epi16(_mm256_shufflelo_epi16(halves, 0xD8), 0xD8)};
+  }
 
   friend Int operator+(Int a, Int b) { return {_mm256_add_epi32(a.v, b.v)}; }
   friend Int operator-(Int a, Int b) { return {_mm256_sub_epi32(a.v, b.v)}; }

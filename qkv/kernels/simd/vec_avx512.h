@@ -98,6 +98,11 @@ struct Int {
   /// Bytes 0 and 2 of each word, and 1 and 3, as 16-bit halves with their sign.
   Int even_bytes() const { return {_mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8)}; }
   Int odd_bytes() const { return {_mm512_srai_epi16(v, 8)}; }
+  /// kLanes / 2 words in order, each as those two.
+  static Int even_and_odd_bytes(const int8_t* p) {
+    const __m512i halves = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return {_mm512_shufflehi_epi16(_mm512_shufflelo_epi16(halves, 0xD8), 0xD8)};
+  }
 
   friend Int operator+(Int a, Int b) { return {_mm512_add_epi32(a.v, b.v)}; }
   friend Int operator-(Int a, Int b) { return {_mm512_sub_epi32(a.v, b.v)}; }
