@@ -3,7 +3,7 @@
 #include <atomic>
 
 #include "qkv/base/checked.h"
-#include "qkv/base/parallel.h"
+#include "qkv/base/team.h"
 #include "qkv/base/trace.h"
 #include "qkv/kernels/table.h"
 #include "qkv/tensor/quantised_rows.h"
@@ -16,6 +16,10 @@ std::atomic<int64_t> flops{0};
 // Tokens per block of a weight gradient: 512 rows of x and y, transposed and packed, stay in the L2 at the
 // widths of small models. Fixed, so that the order of the sum never depends on the machine.
 constexpr int64_t kReductionBlock = 512;
+// Columns of y that are transposed together; threads take them in multiples of the other.
+constexpr int64_t kTransposedStrip = 256, kTransposedColumns = 32;
+
+constexpr int64_t kWorthAFork = 32768;  // multiply-adds: a fork costs more than a smaller product
 
 void check_rows(const Tensor& t, const char* what) {
   QKV_CHECK(t.defined() && t.rank() == 2, kShape, "matmul: {} is {}, needs to be a matrix", what,
@@ -23,12 +27,14 @@ void check_rows(const Tensor& t, const char* what) {
   QKV_CHECK(t.stride(1) == 1 || t.size(1) <= 1, kShape, "matmul: {} needs adjacent elements in a row", what);
 }
 
-// run(row_begin, row_end, column_begin, column_end) for all of an output [m, n], over the threads.
+// run(row_begin, row_end, column_begin, column_end) for all of an output [m, n], over the threads. What is
+// not cut every thread reads: a's m rows, or b's n columns.
 template <class Run>
 void split_output(int64_t m, int64_t n, int64_t k, int64_t block_m, int64_t block_n, Run&& run) {
-  if (m * n * k < 32768)  // a fork costs more than this product
+  const int64_t rows_for_all = block_m * threads(), columns_for_all = block_n * threads();
+  if (m * n * k < kWorthAFork)
     run(int64_t{0}, m, int64_t{0}, n);
-  else if (m >= block_m * threads())
+  else if (m >= rows_for_all && (m >= n || n < columns_for_all))
     parallel_for(m, block_m, [&](int64_t begin, int64_t end) { run(begin, end, int64_t{0}, n); });
   else
     parallel_for(n, block_n, [&](int64_t begin, int64_t end) { run(int64_t{0}, m, begin, end); });
@@ -230,41 +236,53 @@ void add_transposed_product(const Tensor& y, const Tensor& x, const Tensor& out)
     // Rows of the transposed copy stand an odd number of cache lines apart: a power of two would map a column
     // of tiles to one L1 set.
     const int64_t ldt = round_up(block, 64) + 32;
-    const auto transposed = Buffer::allocate(n * ldt * static_cast<int64_t>(sizeof(T)));
-    const auto packed = Buffer::allocate(gemm.packed_bytes(block, k));
-    T* yt = reinterpret_cast<T*>(transposed->data());
-    for (int64_t begin = 0; begin < m; begin += block) {
-      const int64_t rows = std::min(block, m - begin);
-      const T* ys = y.data<T>() + begin * y.stride(0);
-      const T* xs = x.data<T>() + begin * x.stride(0);
-      parallel_for(n, 64, [&](int64_t c0, int64_t c1) {
-        gemm.transpose(rows, c1 - c0, ys + c0, y.stride(0), yt + c0 * ldt, ldt);
-      });
-      parallel_for(k, gemm.block_n, [&](int64_t c0, int64_t c1) {
-        gemm.pack_b({.k = rows,
-                     .n = k,
-                     .src = xs,
-                     .src_is_t = true,
-                     .row_stride = x.stride(0),
-                     .col_stride = 1,
-                     .dst = packed->data(),
-                     .n_begin = c0,
-                     .n_end = c1});
-      });
-      parallel_for(n, gemm.block_m, [&](int64_t r0, int64_t r1) {
-        gemm.run({.m = r1 - r0,
-                  .n = k,
-                  .k = rows,
-                  .a = yt + r0 * ldt,
-                  .lda = ldt,
-                  .b = packed->data(),
-                  .n_begin = 0,
-                  .n_end = k,
-                  .ldc = out.stride(0),
-                  .c_acc = out.data<accumulator_t<T>>() + r0 * out.stride(0),
-                  .accumulate = true});
-      });
-    }
+    const int64_t team =
+        m * n * k < kWorthAFork ? 1 : std::min<int64_t>(threads(), n / kTransposedColumns + 1);
+    const auto transposed = Buffer::allocate(team * kTransposedStrip * ldt * static_cast<int64_t>(sizeof(T)));
+    const int64_t packed_bytes = round_up(gemm.packed_bytes(block, k), 64);
+    const auto packed = Buffer::allocate(2 * packed_bytes);
+    // Outside of the team's work, which must not throw.
+    const T *const y_all = y.data<T>(), *const x_all = x.data<T>();
+    accumulator_t<T>* const c_all = out.data<accumulator_t<T>>();
+    in_step(team, [&](const Team& us) noexcept {
+      T* const yt = reinterpret_cast<T*>(transposed->data()) + us.thread() * kTransposedStrip * ldt;
+      // x is packed by all for all, in two buffers in turn: whoever packs one has met everybody since they
+      // last used it. y is transposed by whom it concerns, a strip at a time that stays in the L2.
+      std::byte *x_packed = packed->data(), *x_before = x_packed + packed_bytes;
+      for (int64_t begin = 0; begin < m; begin += block, std::swap(x_packed, x_before)) {
+        const int64_t rows = std::min(block, m - begin);
+        const T* ys = y_all + begin * y.stride(0);
+        us.share(k, gemm.block_n, [&](int64_t c0, int64_t c1) {
+          gemm.pack_b({.k = rows,
+                       .n = k,
+                       .src = x_all + begin * x.stride(0),
+                       .src_is_t = true,
+                       .row_stride = x.stride(0),
+                       .col_stride = 1,
+                       .dst = x_packed,
+                       .n_begin = c0,
+                       .n_end = c1});
+        });
+        us.meet();
+        us.share(n, kTransposedColumns, [&](int64_t mine, int64_t end) {
+          for (int64_t r0 = mine; r0 < end; r0 += kTransposedStrip) {
+            const int64_t r1 = std::min(end, r0 + kTransposedStrip);
+            gemm.transpose(rows, r1 - r0, ys + r0, y.stride(0), yt, ldt);
+            gemm.run({.m = r1 - r0,
+                      .n = k,
+                      .k = rows,
+                      .a = yt,
+                      .lda = ldt,
+                      .b = x_packed,
+                      .n_begin = 0,
+                      .n_end = k,
+                      .ldc = out.stride(0),
+                      .c_acc = c_all + r0 * out.stride(0),
+                      .accumulate = true});
+          }
+        });
+      }
+    });
   });
 }
 
