@@ -26,8 +26,8 @@ cut -f1 "$dir/ten" | "$qkv" translate --model "$dir/ten_run" | cmp - "$dir/ten_r
 n=0
 for kind in 'rope|qk_norm + sink' 't5|dot + soft_cap:20' 'transformer_xl|scaled_dot'; do
   "$qkv" train translate --pairs "$dir/ten" --valid-pairs "$dir/ten" --out "$dir/kind$((++n))" --vocab-size 300 --encoder-layers 1 \
-    --decoder-layers 1 --d-model 64 --d-ff 128 --n-heads 4 --dropout 0 --lr 0.003 --warmup 50 --max-epochs 0 --max-steps 200 \
-    --validate-every 200 --save-every 200 --average 0 --quiet --positions "${kind%|*}" --encoder-attention "${kind#*|}" --decoder-attention "${kind#*|}"
+    --decoder-layers 1 --d-model 64 --d-ff 128 --n-heads 4 --dropout 0 --lr 0.003 --warmup 50 --max-epochs 0 --max-steps 300 \
+    --validate-every 300 --save-every 300 --average 0 --quiet --positions "${kind%|*}" --encoder-attention "${kind#*|}" --decoder-attention "${kind#*|}"
   cut -f1 "$dir/ten" | "$qkv" translate --beam 1 --model "$dir/kind$n" | cmp - "$dir/ten_ref" || fail "ten sentences were not learned by heart by $kind"
 done
 

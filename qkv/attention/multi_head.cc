@@ -15,14 +15,30 @@ namespace {
 // it (docs/results.md, 1).
 constexpr double kStackedGain = 0.7071067811865476;
 
+// The projections that x goes through: of queries, and in attention to its own text of keys and values.
+std::vector<StackedLinear::Part> parts_of_x(const std::string& name, const MultiHeadConfig& c) {
+  std::vector<StackedLinear::Part> parts{{name + ".q_proj", c.n_heads * c.d_k}};
+  if (!c.cross) {
+    parts.push_back({name + ".k_proj", c.n_kv_heads * c.d_k});
+    parts.push_back({name + ".v_proj", c.n_kv_heads * c.d_v});
+  }
+  return parts;
+}
+
+std::optional<StackedLinear> of_memory(ParameterSet& set, const std::string& name, const MultiHeadConfig& c) {
+  if (!c.cross) return {};
+  return StackedLinear(set,
+                       {{name + ".k_proj", c.n_kv_heads * c.d_k}, {name + ".v_proj", c.n_kv_heads * c.d_v}},
+                       c.d_model, kStackedGain);
+}
+
 }  // namespace
 
 MultiHeadAttention::MultiHeadAttention(ParameterSet& set, const std::string& name, const MultiHeadConfig& c)
     : config_(c),
       heads_{.n_heads = c.n_heads, .n_kv_heads = c.n_kv_heads, .d_k = c.d_k, .d_v = c.d_v},
-      wq_(set, name + ".q_proj", c.d_model, c.n_heads * c.d_k, kStackedGain),
-      wk_(set, name + ".k_proj", c.d_model, c.n_kv_heads * c.d_k, kStackedGain),
-      wv_(set, name + ".v_proj", c.d_model, c.n_kv_heads * c.d_v, kStackedGain),
+      of_x_(set, parts_of_x(name, c), c.d_model, kStackedGain),
+      of_memory_(of_memory(set, name, c)),
       wo_(set, name + ".out_proj", c.n_heads * c.d_v, c.d_model),
       parts_(make_variant(c.attention, {.set = set,
                                         .prefix = name,
@@ -31,10 +47,10 @@ MultiHeadAttention::MultiHeadAttention(ParameterSet& set, const std::string& nam
                                         .causal = c.causal,
                                         .cross = c.cross})) {}
 
-MultiHeadAttention::Meeting MultiHeadAttention::meet(const Var& x, const Segments& queries,
+MultiHeadAttention::Meeting MultiHeadAttention::meet(const Var& projected, const Segments& queries,
                                                      int64_t max_kv_len, const std::vector<RulePtr>& rules,
                                                      Probe* probe) const {
-  const Var q = parts_.score->prepare_queries(wq_(x), heads_);
+  const Var q = parts_.score->prepare_queries(projected, heads_);
   Meeting m{.q = parts_.positions ? parts_.positions->queries(q, queries) : q,
             .options = {.heads = heads_,
                         .score = prepared(parts_.score),
@@ -50,8 +66,8 @@ MultiHeadAttention::Meeting MultiHeadAttention::meet(const Var& x, const Segment
   return m;
 }
 
-Var MultiHeadAttention::keys_of(const Var& memory, const Segments& keys) const {
-  const Var k = parts_.score->prepare_keys(wk_(memory), heads_);
+Var MultiHeadAttention::placed(const Var& projected, const Segments& keys) const {
+  const Var k = parts_.score->prepare_keys(projected, heads_);
   return parts_.positions ? parts_.positions->keys(k, keys) : k;
 }
 
@@ -60,24 +76,33 @@ Var MultiHeadAttention::operator()(Pass& pass, const Var& x, const Segments& que
                                    Probe* probe) const {
   const trace::Span span("multi_head_attention");
   span.note([&] { return fmt::format("{} {}", config_.site, config_.layer); });
-  Meeting m = meet(x, queries, keys.max_length(), rules, probe);
+  const std::vector<Var> own = of_x_(x);
+  // Where a text goes on after rows that are known, keys and values are of all of it and queries of x alone.
+  const std::vector<Var> kv = of_memory_ ? (*of_memory_)(memory) : memory.is(x) ? own : of_x_(memory);
+  const size_t k = of_memory_ ? 0 : 1, v = k + 1;
+  Meeting m = meet(own[0], queries, keys.max_length(), rules, probe);
   const RandomKey key = pass.next_key();
   if (const double p = pass.rate(config_.dropout); p > 0)
     m.options.dropout = {.key = key, .threshold = kernels::Dropout::threshold_of(p)};
-  return joined(attention(m.q, keys_of(memory, keys), wv_(memory), queries, keys, m.options), queries, probe);
+  return joined(attention(m.q, placed(kv[k], keys), kv[v], queries, keys, m.options), queries, probe);
 }
 
 void MultiHeadAttention::remember(const Var& memory, const Segments& keys, KvCache& cache) const {
-  cache.append(keys, keys_of(memory, keys).value(), wv_(memory).value());
+  QKV_CHECK(of_memory_, kValue,
+            "multi-head attention: to its own text attend() remembers; remember() is for another's (cross)");
+  const std::vector<Var> kv = (*of_memory_)(memory);
+  cache.append(keys, placed(kv[0], keys).value(), kv[1].value());
 }
 
-Var MultiHeadAttention::attend(const Var& x, const Segments& queries, const KvCache& cache,
+Var MultiHeadAttention::attend(const Var& x, const Segments& queries, KvCache& cache,
                                const std::vector<RulePtr>& rules, Probe* probe) const {
   const trace::Span span("multi_head_attention");
   span.note([&] { return fmt::format("{} {}", config_.site, config_.layer); });
+  const std::vector<Var> own = of_x_(x);
+  if (!of_memory_) cache.append(queries, placed(own[1], queries).value(), own[2].value());
   int64_t max_kv_len = 0;
   for (int64_t s = 0; s < cache.size(); ++s) max_kv_len = std::max(max_kv_len, cache.length(s));
-  const Meeting m = meet(x, queries, max_kv_len, rules, probe);
+  const Meeting m = meet(own[0], queries, max_kv_len, rules, probe);
   return joined(Var(attention_cached(m.q.value(), queries, cache.spans(), x.dtype(), m.options)), queries,
                 probe);
 }

@@ -1,6 +1,7 @@
 #pragma once
 // Multi-head attention: projections around the attention op.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,10 +40,11 @@ class MultiHeadAttention {
   Var operator()(Pass& pass, const Var& x, const Segments& queries, const Var& memory, const Segments& keys,
                  const std::vector<RulePtr>& rules, Probe* probe) const;
 
-  /// The same in two halves, for running: keys and values of `memory` are appended to the cache ...
+  /// The same for running, where keys and values are kept. Attention to another text (config.cross) appends
+  /// those of `memory` to the cache once; to its own text, attend() appends those of x first.
   void remember(const Var& memory, const Segments& keys, KvCache& cache) const;
-  /// ... and x attends to all that the cache holds: sequence b of `queries` to sequence b of the cache.
-  Var attend(const Var& x, const Segments& queries, const KvCache& cache, const std::vector<RulePtr>& rules,
+  /// x attends to all that the cache holds: sequence b of `queries` to sequence b of the cache.
+  Var attend(const Var& x, const Segments& queries, KvCache& cache, const std::vector<RulePtr>& rules,
              Probe* probe) const;
   /// Error kUnsupported: a sliding cache, whose rows have other positions than the text's.
   KvCache make_cache(DType dtype, int64_t n_sequences, const KvCacheOptions& options = {}) const;
@@ -53,15 +55,19 @@ class MultiHeadAttention {
     Var q;
     AttentionOptions options;
   };
-  Meeting meet(const Var& x, const Segments& queries, int64_t max_kv_len, const std::vector<RulePtr>& rules,
-               Probe* probe) const;
-  Var keys_of(const Var& memory, const Segments& keys) const;
+  Meeting meet(const Var& projected, const Segments& queries, int64_t max_kv_len,
+               const std::vector<RulePtr>& rules, Probe* probe) const;
+  // Projected keys as they meet queries.
+  Var placed(const Var& projected, const Segments& keys) const;
   // The heads' outputs, scaled and switched, to d_model.
   Var joined(const Var& heads, const Segments& queries, const Probe* probe) const;
 
   MultiHeadConfig config_;
   HeadSizes heads_;
-  Linear wq_, wk_, wv_, wo_;
+  // What reads the same rows is one product: x makes queries, and keys and values unless another text does.
+  StackedLinear of_x_;
+  std::optional<StackedLinear> of_memory_;
+  Linear wo_;
   AttentionParts parts_;
 };
 

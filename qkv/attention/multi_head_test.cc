@@ -41,7 +41,8 @@ struct Layer {
 
 Var self_attention(const Layer& layer, const Tensor& x, const Segments& rows) {
   Pass pass = Pass::running(x.dtype());
-  return layer.attention(pass, Var(x), rows, Var(x), rows, {causal()}, nullptr);
+  const Var in(x);
+  return layer.attention(pass, in, rows, in, rows, {causal()}, nullptr);
 }
 
 Tensor rows_of(const Tensor& x, const std::vector<int64_t>& which) {
@@ -159,7 +160,6 @@ TEST(MultiHeadAttention, TokenByTokenGivesTheWholeCausalPass) {
             for (int64_t i = 0; i < piece[s]; ++i) rows.push_back(whole.begin(s) + past[s] + i);
           const Segments newest(piece, past);
           const Var in(rows_of(x, rows));
-          layer.attention.remember(in, newest, cache);
           EXPECT_EQ(layer.attention.attend(in, newest, cache, {causal()}, nullptr).value().values(),
                     rows_of(expected, rows).values())
               << words << " " << n_kv_heads << " " << name(dtype) << " after " << past[0];
@@ -176,12 +176,11 @@ TEST(MultiHeadAttention, HypothesesThatShareABeginningStayApart) {
   const Tensor x = random_tensor({5, 12}, 1, DType::kF32);
   KvCache cache = layer.attention.make_cache(DType::kF32, 1);
   const Var begin(rows_of(x, {0, 1}));
-  layer.attention.remember(begin, Segments({2}), cache);
+  (void)layer.attention.attend(begin, Segments({2}), cache, {causal()}, nullptr);
   const int32_t twice[] = {0, 0};
   cache.select(twice);
   const Segments newest({1, 1}, {2, 2});
   const Var ends(rows_of(x, {2, 3}));
-  layer.attention.remember(ends, newest, cache);
   const Values got = layer.attention.attend(ends, newest, cache, {causal()}, nullptr).value().values();
   const Tensor alone = self_attention(layer, rows_of(x, {0, 1, 2, 0, 1, 3}), Segments({3, 3})).value();
   EXPECT_EQ(got, rows_of(alone, {2, 5}).values());
@@ -192,7 +191,9 @@ TEST(MultiHeadAttention, HypothesesThatShareABeginningStayApart) {
 TEST(MultiHeadAttention, ACachedMemoryGivesWhatTheMemoryGives) {
   const NoGrad off;
   for (const std::string_view score : score_names()) {
-    const Layer layer(config(2, std::string(score)));
+    MultiHeadConfig c = config(2, std::string(score));
+    c.cross = true;
+    const Layer layer(c);
     const Segments source({6, 66}), target({3, 2});
     const Tensor memory = random_tensor({72, 12}, 1, DType::kF32), x = random_tensor({5, 12}, 2, DType::kF32);
     Pass pass = Pass::running(DType::kF32);
@@ -206,6 +207,22 @@ TEST(MultiHeadAttention, ACachedMemoryGivesWhatTheMemoryGives) {
               rows_of(expected, {1, 4}).values())
         << score;
   }
+}
+
+// A text that goes on after known rows projects both; told apart, equal rows give equal bits.
+TEST(MultiHeadAttention, OneTextAndTwoEqualOnesAreTheSame) {
+  const Layer layer(config());
+  const Tensor x = random_tensor({5, 12}, 1, DType::kF32);
+  const Segments rows({2, 3});
+  Pass pass = Pass::running(DType::kF32);
+  EXPECT_EQ(layer.attention(pass, Var(x), rows, Var(x.clone()), rows, {causal()}, nullptr).value().values(),
+            self_attention(layer, x, rows).value().values());
+}
+
+TEST(MultiHeadAttention, OnlyAnotherTextIsRememberedApart) {
+  const Layer layer(config());
+  KvCache cache = layer.attention.make_cache(DType::kF32, 1);
+  EXPECT_THROW(layer.attention.remember(Var(random_tensor({2, 12}, 1)), Segments({2}), cache), Error);
 }
 
 TEST(MultiHeadAttention, GradientsOfInputsAndParametersAreRight) {

@@ -10,6 +10,11 @@ const Tensor& Parameter::value() const {
   return value_;
 }
 
+void Parameter::value_changed() {
+  packed_ = {};
+  if (whole_) whole_->value_changed();
+}
+
 void Parameter::set_value(Tensor value) {
   QKV_CHECK(value.shape() == shape_, kShape, "{}: needs {}, got {}", name_, shape_.str(),
             value.shape().str());
@@ -17,7 +22,41 @@ void Parameter::set_value(Tensor value) {
   value_changed();
 }
 
+ParameterPtr Parameter::stack(const std::vector<ParameterPtr>& parts) {
+  std::string names;
+  int64_t rows = 0;
+  for (const ParameterPtr& part : parts) {
+    const Shape &shape = part->shape(), &first = parts[0]->shape();
+    QKV_CHECK(
+        shape.rank() == first.rank() && (shape.rank() == 1 || (shape.rank() == 2 && shape[1] == first[1])),
+        kShape, "stack: {} is {}, {} is {}: their rows are not of one kind", parts[0]->name(), first.str(),
+        part->name(), shape.str());
+    names += (names.empty() ? "" : ", ") + part->name();
+    rows += shape[0];
+  }
+  QKV_CHECK(!parts.empty(), kShape, "stack: of nothing");
+  const Shape& first = parts[0]->shape();
+  auto whole = std::make_shared<Parameter>(
+      names,
+      Tensor::empty(first.rank() == 1 ? Shape{rows} : Shape{rows, first[1]}, parts[0]->value().dtype()));
+  int64_t row = 0;
+  for (const ParameterPtr& part : parts) {
+    const Tensor mine = whole->value_.rows(row, row + part->shape()[0]);
+    mine.copy_from(part->value());
+    part->value_ = mine;
+    part->grad_ = {};
+    part->packed_ = {};
+    part->whole_ = whole;
+    part->row_ = row;
+    row += part->shape()[0];
+    if (part->runs_in_int8()) whole->run_in_int8();
+    whole->parts_.push_back(part);
+  }
+  return whole;
+}
+
 void Parameter::run_in_int8() {
+  if (whole_) whole_->run_in_int8();
   int8_ = true;
   trainable_ = false;
   packed_ = {};
@@ -29,15 +68,22 @@ void Parameter::keep_packed(const Precision& precision) {
   packed_ = {};
   (void)packed_transposed(precision.dtype);
   value_ = grad_ = {};
+  for (const std::weak_ptr<Parameter>& part : parts_)
+    if (const ParameterPtr p = part.lock()) {
+      p->trainable_ = false;
+      p->value_ = p->grad_ = {};
+    }
 }
 
 const Tensor& Parameter::grad() {
-  if (!grad_.defined()) grad_ = Tensor::zeros(shape_, value().dtype());
+  if (!grad_.defined())
+    grad_ = whole_ ? whole_->grad().rows(row_, row_ + shape_[0]) : Tensor::zeros(shape_, value().dtype());
   return grad_;
 }
 
 void Parameter::zero_grad() {
-  if (grad_.defined()) std::memset(grad_.bytes(), 0, static_cast<size_t>(grad_.n_bytes()));
+  if (has_grad())
+    std::memset(grad().bytes(), 0, static_cast<size_t>(shape_.numel() * size_of(grad().dtype())));
 }
 
 const PackedMatrix& Parameter::packed_transposed(DType compute) {

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "qkv/tensor/matmul.h"
 #include "qkv/tensor/tensor.h"
@@ -22,7 +23,7 @@ class Parameter {
   /// Error kUnsupported: keep_packed() let it go.
   const Tensor& value() const;
   /// Whoever writes into value() says so, or products go on using the old packed copies.
-  void value_changed() { packed_ = {}; }
+  void value_changed();
   void set_value(Tensor value);  // Error kShape if the shape changes
 
   /// Whether weight decay is for it: matrices and tables, not biases and norms.
@@ -42,14 +43,18 @@ class Parameter {
   void set_trainable(bool trainable) { trainable_ = trainable; }
   /// The gradient's sum so far: zeros at first use. Backward passes add to it.
   const Tensor& grad();
-  bool has_grad() const { return grad_.defined(); }
+  bool has_grad() const { return grad_.defined() || (whole_ && whole_->has_grad()); }
   void zero_grad();
+
+  /// Parameters of equal rows one below the other in one block of memory, where their values and gradients
+  /// are from here on: products take the whole, files and optimizers the parts. Error kShape: other rows.
+  static std::shared_ptr<Parameter> stack(const std::vector<std::shared_ptr<Parameter>>& parts);
 
   /// Products with it are done in 8-bit integers: for running. It does not train then.
   void run_in_int8();
   bool runs_in_int8() const { return int8_; }
   /// For running alone: packs it for y = x W^T and lets the value go, half of a model's memory or more. It
-  /// neither trains nor is saved then.
+  /// neither trains nor is saved then; nor do its parts, if it is a stack.
   void keep_packed(const Precision& precision);
 
   /// value [n, k] as the right operand of y = x W^T (forward) and of dx = dy W (backward), packed once per
@@ -66,6 +71,10 @@ class Parameter {
   Tensor value_, grad_;
   bool trainable_ = true, decays_ = false, is_table_ = false, only_multiplies_ = false, int8_ = false;
   Packed packed_;
+  // The stack that this is a part of, from row_ on; the parts that this is a stack of.
+  std::shared_ptr<Parameter> whole_;
+  int64_t row_ = 0;
+  std::vector<std::weak_ptr<Parameter>> parts_;
 };
 using ParameterPtr = std::shared_ptr<Parameter>;
 

@@ -21,6 +21,7 @@ class Var {
   const Tensor& value() const { return node_->value; }
   DType dtype() const { return node_->value.dtype(); }
   int64_t size(int axis) const { return node_->value.size(axis); }
+  bool is(const Var& other) const { return node_ == other.node_; }  // the same node
   bool requires_grad() const { return node_ != nullptr && node_->requires_grad; }
 
   /// The gradient after backward(); undefined if none arrived.

@@ -79,7 +79,6 @@ Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, c
                              DecoderLayerState& state, Probe* probe) const {
   const trace::Span span("decoder_layer");
   const Var h = self_attention_residual_(pass, x, target, [&](const Var& y) {
-    self_attention_.remember(y, target, state.target);
     return self_attention_.attend(y, target, state.target, {}, probe);
   });
   const Var g = cross_attention_residual_(pass, h, target, [&](const Var& y) {

@@ -82,6 +82,11 @@ ParameterPtr ParameterSet::for_products(ParameterPtr weight) const {
   return weight;
 }
 
+ParameterPtr ParameterSet::for_products(const std::vector<ParameterPtr>& weights) const {
+  for (const ParameterPtr& weight : weights) weight->set_only_multiplies(true);
+  return for_products(Parameter::stack(weights));
+}
+
 void ParameterSet::run_in_int8() const {
   for (const ParameterPtr& p : all_) qkv::run_in_int8(*p);
 }

@@ -42,6 +42,8 @@ class ParameterSet {
   ParameterPtr from(const std::string& name, const Shape& shape, const std::vector<double>& values);
   /// Says of a weight of this set that products alone read it: in a model that only runs it is packed now.
   ParameterPtr for_products(ParameterPtr weight) const;
+  /// The same of weights that the same rows are multiplied with: their stack (Parameter::stack).
+  ParameterPtr for_products(const std::vector<ParameterPtr>& weights) const;
   /// Takes a parameter made elsewhere into the set. Error kInternal: the name is taken.
   ParameterPtr add(ParameterPtr parameter);
 

@@ -160,5 +160,48 @@ TEST(ParameterSet, TakesSavedValuesFromItsReader) {
   EXPECT_ERROR(kInternal, "parameter short: read as [1], not [2]", set.constant("short", {2}, 0));
 }
 
+// Products see one matrix; files and optimizers the parameters that they know.
+TEST(ParameterStack, PartsAreRowsOfTheWhole) {
+  ParameterSet set(7), apart(7);
+  const ParameterPtr a = set.xavier_uniform("a", {2, 3}), b = set.xavier_uniform("b", {1, 3});
+  const ParameterPtr whole = set.for_products({a, b});
+  EXPECT_EQ(set.all(), (std::vector<ParameterPtr>{a, b}));
+  EXPECT_EQ(a->value().values(), apart.xavier_uniform("a", {2, 3})->value().values());
+  EXPECT_EQ(whole->value().rows(2, 3).values(), b->value().values());
+
+  b->set_value(Tensor::from({1, 3}, {7, 8, 9}));
+  EXPECT_EQ(whole->value().rows(2, 3).values(), (std::vector<double>{7, 8, 9}));
+  EXPECT_FALSE(a->has_grad());
+  whole->grad().fill(5);
+  EXPECT_TRUE(a->has_grad());
+  a->zero_grad();
+  EXPECT_EQ(whole->grad().values(), (std::vector<double>{0, 0, 0, 0, 0, 0, 5, 5, 5}));
+}
+
+TEST(ParameterStack, AChangedPartIsPackedAnew) {
+  ParameterSet set(7);
+  const ParameterPtr a = set.xavier_uniform("a", {2, 3}), b = set.xavier_uniform("b", {1, 3});
+  const ParameterPtr whole = set.for_products({a, b});
+  const Tensor x = Tensor::from({1, 3}, {1, 1, 1}), y = Tensor::empty({1, 3}, DType::kF32);
+  matmul(x, whole->packed_transposed(DType::kF32), y);
+  b->set_value(Tensor::from({1, 3}, {7, 8, 9}));
+  matmul(x, whole->packed_transposed(DType::kF32), y);
+  EXPECT_EQ(y.at({0, 2}), 24);
+}
+
+TEST(ParameterStack, OfAModelThatOnlyRunsLetsTheValuesOfItsPartsGo) {
+  ParameterSet set(ParameterStart(uint64_t{7}, Precision{DType::kF32}));
+  const ParameterPtr a = set.xavier_uniform("a", {2, 3}), b = set.xavier_uniform("b", {1, 3});
+  (void)set.for_products({a, b});
+  EXPECT_ERROR(kUnsupported, "a: was packed for running", (void)a->value());
+  EXPECT_FALSE(b->trainable());
+}
+
+TEST(ParameterStack, OfRowsOfDifferentWidthsIsRefused) {
+  ParameterSet set(7);
+  EXPECT_ERROR(kShape, "a is [2, 3], b is [2, 4]",
+               (void)Parameter::stack({set.xavier_uniform("a", {2, 3}), set.xavier_uniform("b", {2, 4})}));
+}
+
 }  // namespace
 }  // namespace qkv

@@ -2,9 +2,11 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "qkv/base/checked.h"
+#include "qkv/base/parallel.h"
 
 namespace qkv {
 namespace {
@@ -167,6 +169,17 @@ void Tensor::copy_from(const Tensor& source) const {
             shape_.str());
   if (dtype_ == source.dtype_ && is_contiguous() && source.is_contiguous()) {
     if (n_bytes() > 0) std::memcpy(bytes(), source.bytes(), static_cast<size_t>(n_bytes()));
+    return;
+  }
+  const auto adjacent = [](const Tensor& t) { return t.rank() == 2 && (t.size(1) <= 1 || t.stride(1) == 1); };
+  if (dtype_ == source.dtype_ && adjacent(*this) && adjacent(source)) {
+    const int64_t row = size(1) * size_of(dtype_);
+    parallel_for(
+        size(0), std::max<int64_t>(1, 32768 / std::max<int64_t>(1, row)), [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; row > 0 && i < end; ++i)
+            std::memcpy(bytes() + i * stride(0) * size_of(dtype_),
+                        source.bytes() + i * source.stride(0) * size_of(dtype_), static_cast<size_t>(row));
+        });
     return;
   }
   visit_any(source.dtype_, [&]<class S>(S) {
