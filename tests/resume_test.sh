@@ -33,7 +33,8 @@ wait "$pid" || fail "the resumed run failed"
 [ "$(weights "$dir/straight")" = "$(weights "$dir/killed")" ] || fail "weights differ after SIGKILL and --resume"
 echo "equal weights: $(weights "$dir/straight")"
 
-# SIGTERM: saved at the step it reached, exit status 130, resumable to the same bits; on another number of threads, too.
+# SIGTERM: saved at the step it reached, exit status 130, resumable to the same bits; on another number of threads, and with
+# gradient checkpointing, too.
 status=0
 for share in 2 4 8 16; do  # of the straight run's time; sooner where this run was done before the signal came
   rm -rf "$dir/term"
@@ -44,7 +45,7 @@ for share in 2 4 8 16; do  # of the straight run's time; sooner where this run w
   [ "$status" = 0 ] || break
 done
 [ "$status" = 130 ] || fail "SIGTERM gave exit status $status"
-"$qkv" train translate --out "$dir/term" --resume --threads 1 --quiet
+"$qkv" train translate --out "$dir/term" --resume --threads 1 --gradient-checkpointing true --quiet
 [ "$(weights "$dir/straight")" = "$(weights "$dir/term")" ] || fail "weights differ after SIGTERM and --resume on one thread"
 
 # A damaged newest checkpoint is named and passed over.
@@ -73,7 +74,7 @@ for task in lm mlm; do
   done
   if ls "$dir/$task.killed"/checkpoints/step-*/manifest.json > /dev/null 2>&1; then
     echo "$task killed at $(ls "$dir/$task.killed/checkpoints" | tail -1)"
-    "$qkv" train $task --out "$dir/$task.killed" --resume --threads 1 --quiet
+    "$qkv" train $task --out "$dir/$task.killed" --resume --threads 1 --gradient-checkpointing true --quiet
   else
     rm -rf "$dir/$task.killed"; (text_run --out "$dir/$task.killed")
   fi

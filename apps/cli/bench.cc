@@ -19,7 +19,7 @@ namespace {
 struct Flags {
   std::string name, dtype = "auto", shape, trace;
   int64_t texts = 1;
-  bool json = false;
+  bool json = false, gradient_checkpointing = false;
   BenchAttention attention;
   BenchTranslate translate;
   DType compute() const { return compute_dtype_from_name(dtype); }
@@ -43,13 +43,15 @@ void add_bench_command(CLI::App& app) {
                            "bf16, f32, int8 (8-bit products), or auto: bf16 where the CPU has a unit for it";
   CLI::App* train = bench->add_subcommand("train", "training steps (forward, backward, AdamW) on random ids");
   train->add_option("--case", flags->name, "one of the cases; without it, all");
+  train->add_flag("--gradient-checkpointing", flags->gradient_checkpointing,
+                  "layers keep their inputs alone and run again in backward");
   common(train, kPlain);
   train->footer("Example:\n  qkv bench train --case gpt-6x384-8k --dtype bf16 --threads 2 --json");
   train->callback([flags] {
     traced(flags->trace, [&] {
       for (const std::string& name :
            flags->name.empty() ? bench_train_cases() : std::vector<std::string>{flags->name})
-        bench_train(name, flags->compute(), flags->json);
+        bench_train(name, flags->compute(), flags->gradient_checkpointing, flags->json);
     });
   });
 

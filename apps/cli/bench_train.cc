@@ -105,7 +105,7 @@ std::vector<std::string> bench_train_cases() {
   return names;
 }
 
-void bench_train(const std::string& name, DType dtype, bool json) {
+void bench_train(const std::string& name, DType dtype, bool gradient_checkpointing, bool json) {
   const auto c =
       std::find_if(std::begin(kCases), std::end(kCases), [&](const Case& each) { return name == each.name; });
   QKV_CHECK(c != std::end(kCases), kValue, "bench train: no case is called '{}'; there are {}", name,
@@ -121,7 +121,7 @@ void bench_train(const std::string& name, DType dtype, bool json) {
   uint32_t number = 0;
   const Timing timing = timed(
       [&] {
-        Pass pass = Pass::training(dtype, 1, number++);
+        Pass pass = Pass::training(dtype, 1, number++).with_gradient_checkpointing(gradient_checkpointing);
         losses.push_back(step(subject, pass, x, y, rows));
         optimizer.step(1e-4, 1);
       },
@@ -139,7 +139,8 @@ void bench_train(const std::string& name, DType dtype, bool json) {
   const double attention = 12.0 * static_cast<double>(c->shape.layers * c->context * c->shape.d_model) *
                            (c->kind == Kind::kTranslation ? 3 : 1);
   const double flops = (6.0 * static_cast<double>(weights) + attention) * static_cast<double>(tokens);
-  print_case({.name = fmt::format("train {} {}", name, qkv::name(dtype)),
+  print_case({.name = fmt::format("train {} {}{}", name, qkv::name(dtype),
+                                  gradient_checkpointing ? " gradient_checkpointing" : ""),
               .shape = fmt::format("{}x{}", c->batch, c->context),
               .precision = dtype,
               .unit = "tok_s",

@@ -54,6 +54,9 @@ void LoopSettings::describe(Settings& s) {
   s.add("training", "dtype", dtype,
         "of activations: bf16, f32, or auto (bf16 where the CPU has a unit for it)");
   s.add("training", "accumulate", options.accumulate, "batches per update");
+  s.add("training", "gradient_checkpointing", options.gradient_checkpointing,
+        "keep the inputs of layers alone and run them again in backward: less memory, a third more work, the "
+        "same bits");
   describe_optimizers(s);
   s.add("training", "min_lr", options.schedule.floor, "where schedules that fall by max_steps end");
   s.add("training", "schedule", schedule,

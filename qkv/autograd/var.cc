@@ -34,8 +34,8 @@ int64_t bytes_moved_back(const Tensor& grad, const std::vector<Var>& inputs) {
 }  // namespace
 
 bool grad_enabled() { return recording; }
-NoGrad::NoGrad() : before_(recording) { recording = false; }
-NoGrad::~NoGrad() { recording = before_; }
+GradMode::GradMode(bool record) : before_(recording) { recording = record; }
+GradMode::~GradMode() { recording = before_; }
 
 Var::Var(Tensor value, bool requires_grad) : node_(std::make_shared<Node>()) {
   node_->value = std::move(value);
@@ -92,7 +92,11 @@ Var Var::result(Tensor value, bool differentiable, std::vector<Var> inputs, Back
   return out;
 }
 
-void backward(const Var& root, Tensor seed) {
+void backward(const Var& root, Tensor seed) { backward_since(0, root, std::move(seed)); }
+
+int64_t tape_mark() { return next_order - 1; }
+
+void backward_since(int64_t mark, const Var& root, Tensor seed) {
   QKV_CHECK(root.requires_grad(), kValue, "backward: nothing here requires a gradient");
   if (!seed.defined()) seed = Tensor::full(root.value().shape(), root.dtype(), 1);
   const trace::Span span("backward");
@@ -100,7 +104,10 @@ void backward(const Var& root, Tensor seed) {
   // Reachable operations, newest first. An operation is newer than its inputs, so by the time one is taken
   // all of its gradient has arrived.
   std::map<int64_t, Var, std::greater<>> pending;
-  pending.emplace(root.node_->order, root);
+  const auto reach = [&](const Var& var) {
+    if (var.requires_grad() && var.node_->order > mark) pending.emplace(var.node_->order, var);
+  };
+  reach(root);
   while (!pending.empty()) {
     const Var var = std::move(pending.begin()->second);
     pending.erase(pending.begin());
@@ -113,8 +120,7 @@ void backward(const Var& root, Tensor seed) {
     }
     node.backward = nullptr;  // frees what the operation had saved
     node.grad = {};
-    for (const Var& input : node.inputs)
-      if (input.requires_grad() && input.node_->order > 0) pending.emplace(input.node_->order, input);
+    for (const Var& input : node.inputs) reach(input);
     node.inputs.clear();
   }
 }

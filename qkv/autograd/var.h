@@ -49,7 +49,7 @@ class Var {
     Backward backward;
     ~Node();
   };
-  friend void backward(const Var& root, Tensor seed);
+  friend void backward_since(int64_t mark, const Var& root, Tensor seed);
   std::shared_ptr<Node> node_;
 };
 
@@ -58,19 +58,30 @@ class Var {
 /// requires_grad stay.
 void backward(const Var& root, Tensor seed = {});
 
+/// A place on the tape: what is recorded later is newer. backward_since() walks only what is newer than a
+/// mark; gradients that reach what is older are added to it, and wait there for a walk of its own. So a
+/// backward function may record something and walk it (recompute.h).
+int64_t tape_mark();
+void backward_since(int64_t mark, const Var& root, Tensor seed = {});
+
 /// Whether operations record. On by default, per thread.
 bool grad_enabled();
 
-/// No recording while one of these lives.
-class NoGrad {
+/// Recording, or none, while one of these lives.
+class GradMode {
  public:
-  NoGrad();
-  ~NoGrad();
-  NoGrad(const NoGrad&) = delete;
-  NoGrad& operator=(const NoGrad&) = delete;
+  explicit GradMode(bool record);
+  ~GradMode();
+  GradMode(const GradMode&) = delete;
+  GradMode& operator=(const GradMode&) = delete;
 
  private:
   bool before_;
+};
+/// No recording while one of these lives.
+class NoGrad : public GradMode {
+ public:
+  NoGrad() : GradMode(false) {}
 };
 
 }  // namespace qkv

@@ -2,6 +2,7 @@
 
 #include "qkv/autograd/ops/embedding.h"
 #include "qkv/autograd/ops/rows.h"
+#include "qkv/autograd/recompute.h"
 #include "qkv/base/trace.h"
 #include "qkv/models/config_check.h"
 #include "qkv/nn/positions.h"
@@ -100,7 +101,11 @@ Var Bert::operator()(Pass& pass, const std::vector<int32_t>& ids, const Segments
                      const std::vector<int32_t>& types, Probe* probe) const {
   const std::vector<int32_t> one_sentence(types.empty() ? ids.size() : 0);
   Var x = (*embeddings_)(pass, ids, text, types.empty() ? one_sentence : types);
-  for (const BertLayer& layer : layers_) x = layer(pass, x, text, probe);
+  for (const BertLayer& layer : layers_)
+    x = pass.gradient_checkpointing() && !probe
+            ? recompute(
+                  pass, [layer, text](Pass& p, const Var& in) { return layer(p, in, text, nullptr); }, x)
+            : layer(pass, x, text, probe);
   return x;
 }
 

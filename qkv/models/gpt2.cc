@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "qkv/autograd/ops/embedding.h"
+#include "qkv/autograd/recompute.h"
 #include "qkv/base/trace.h"
 #include "qkv/models/config_check.h"
 #include "qkv/nn/positions.h"
@@ -78,7 +79,14 @@ Var Gpt2::operator()(Pass& pass, const std::vector<int32_t>& ids, const Segments
   const Var embedded = qkv::embedding(ids, tokens_, 1, places_of_rows(text, ids.size(), longest, "gpt2"),
                                       positions_, pass.dtype());
   Var x = dropout(embedded, pass.rate(config_.dropout), pass.next_key());
-  for (const Gpt2Block& block : blocks_) x = block(pass, x, text, memory, probe);
+  for (const Gpt2Block& block : blocks_) {
+    const bool once = memory || probe;  // what they are told is told once
+    x = pass.gradient_checkpointing() && !once
+            ? recompute(
+                  pass,
+                  [block, text](Pass& p, const Var& in) { return block(p, in, text, nullptr, nullptr); }, x)
+            : block(pass, x, text, memory, probe);
+  }
   return (*norm_)(x);
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "qkv/autograd/ops/embedding.h"
+#include "qkv/autograd/recompute.h"
 #include "qkv/base/trace.h"
 #include "qkv/nn/positions.h"
 
@@ -151,7 +152,11 @@ Var Transformer::encode(Pass& pass, const std::vector<int32_t>& ids, const Segme
                         Probe* probe) const {
   const trace::Span span("encode");
   Var x = embed(pass, ids, source, source_embedding_, source_positions_);
-  for (const EncoderLayer& layer : encoder_) x = layer(pass, x, source, probe);
+  for (const EncoderLayer& layer : encoder_)
+    x = pass.gradient_checkpointing() && !probe
+            ? recompute(
+                  pass, [layer, source](Pass& p, const Var& in) { return layer(p, in, source, nullptr); }, x)
+            : layer(pass, x, source, probe);
   return encoder_norm_ ? (*encoder_norm_)(x) : x;
 }
 
@@ -159,7 +164,15 @@ Var Transformer::decode(Pass& pass, const std::vector<int32_t>& ids, const Segme
                         const Var& memory, const Segments& source, Probe* probe) const {
   const trace::Span span("decode");
   Var x = embed(pass, ids, target, target_embedding_, target_positions_);
-  for (const DecoderLayer& layer : decoder_) x = layer(pass, x, target, memory, source, probe);
+  for (const DecoderLayer& layer : decoder_)
+    x = pass.gradient_checkpointing() && !probe
+            ? recompute(
+                  pass,
+                  [layer, target, source](Pass& p, const Var& in, const Var& from) {
+                    return layer(p, in, target, from, source, nullptr);
+                  },
+                  x, memory)
+            : layer(pass, x, target, memory, source, probe);
   return decoder_norm_ ? (*decoder_norm_)(x) : x;
 }
 

@@ -16,7 +16,15 @@ class Pass {
     return Pass(dtype, true, {.seed = seed, .stream = 0, .step = step});
   }
 
+  /// Layers of models keep their inputs alone, and run again in backward (autograd/recompute.h).
+  Pass with_gradient_checkpointing(bool on = true) const {
+    Pass pass = *this;
+    pass.gradient_checkpointing_ = on;
+    return pass;
+  }
+
   DType dtype() const { return dtype_; }
+  bool gradient_checkpointing() const { return gradient_checkpointing_; }
   bool is_training() const { return training_; }
   /// p while training, else 0.
   double rate(double p) const { return training_ ? p : 0; }
@@ -29,7 +37,7 @@ class Pass {
  private:
   Pass(DType dtype, bool training, RandomKey key) : dtype_(dtype), training_(training), key_(key) {}
   DType dtype_;
-  bool training_;
+  bool training_, gradient_checkpointing_ = false;
   RandomKey key_;
 };
 

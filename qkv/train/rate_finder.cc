@@ -28,8 +28,7 @@ RateRange find_rate(Trainee& trainee, const TrainOptions& options, const RateFin
     const double done = static_cast<double>(step) / static_cast<double>(range.steps - 1);
     const double rate = range.lowest * std::pow(range.highest / range.lowest, done);
     const int64_t count = std::min(options.accumulate, batches - batch);
-    const LossSums sums =
-        accumulate_gradients(trainee, batch, count, options.dtype, options.seed, micro_step);
+    const LossSums sums = accumulate_gradients(trainee, batch, count, options, micro_step);
     const double loss = sums.loss / static_cast<double>(std::max<int64_t>(1, sums.n));
     const double norm = optimizer->grad_norm();
     result.broke = !std::isfinite(loss) || !(norm < kMostNorm);

@@ -154,8 +154,7 @@ class Loop {
     const double begin = now();
     const int64_t flops_before = flop_count();
     const int64_t count = std::min(options_.accumulate, batches_ - state_.batch);
-    const LossSums sums =
-        accumulate_gradients(trainee_, state_.batch, count, options_.dtype, options_.seed, state_.micro_step);
+    const LossSums sums = accumulate_gradients(trainee_, state_.batch, count, options_, state_.micro_step);
     state_.batch += count;
     state_.target_tokens += sums.n;
     ++state_.step;

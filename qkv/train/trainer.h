@@ -64,16 +64,17 @@ struct TrainOptions {
   OptimizerChoice optimizer;
   int64_t max_steps = 0;  // 0: no limit (then one of the next two must be set)
   int64_t max_epochs = 0;
-  double max_minutes = 0;        // ends a run by the clock; such a run does not repeat to the bit
-  int64_t accumulate = 1;        // batches per update, at least 1
-  int64_t validate_every = 500;  // steps, at least 1; also when weights are set aside for the average
-  int64_t save_every = 500;      // steps between checkpoints, at least 1
-  int64_t log_every = 50;        // steps between lines of metrics.jsonl
-  int64_t keep_checkpoints = 2;  // at least 1
-  int64_t average = 5;           // the last n sets of weights that are averaged at the end; 0: none
-  double ema_decay = 0;          // of the moving average of weights (ema.h), in [0, 1); 0: none
-  int64_t early_stop = 0;        // validations without a better one; 0: never
-  bool choose_by_score = true;   // best by score where there is one (of equal ones by loss), else by loss
+  double max_minutes = 0;               // ends a run by the clock; such a run does not repeat to the bit
+  int64_t accumulate = 1;               // batches per update, at least 1
+  bool gradient_checkpointing = false;  // nn/pass.h: less memory, the same bits
+  int64_t validate_every = 500;         // steps, at least 1; also when weights are set aside for the average
+  int64_t save_every = 500;             // steps between checkpoints, at least 1
+  int64_t log_every = 50;               // steps between lines of metrics.jsonl
+  int64_t keep_checkpoints = 2;         // at least 1
+  int64_t average = 5;                  // the last n sets of weights that are averaged at the end; 0: none
+  double ema_decay = 0;                 // of the moving average of weights (ema.h), in [0, 1); 0: none
+  int64_t early_stop = 0;               // validations without a better one; 0: never
+  bool choose_by_score = true;  // best by score where there is one (of equal ones by loss), else by loss
   NonFinitePolicy non_finite = NonFinitePolicy::kStop;
   bool resume = false;
   const std::atomic<bool>* stop = nullptr;  // set by a signal: save and leave
