@@ -67,7 +67,8 @@ void bench_attention(const BenchAttention& b, DType dtype, bool json) {
                            .score = prepared(parts.score),
                            .rules = parts.rules,
                            .normalizer = parts.normalizer,
-                           .talking = parts.talking};
+                           .talking = parts.talking,
+                           .path = parts.path};
   QKV_CHECK(!parts.head_scale, kValue,
             "bench attention: head_scale belongs to the layer around the op that is timed here");
   if (b.causal) options.rules.push_back(causal());

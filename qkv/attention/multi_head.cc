@@ -57,6 +57,7 @@ MultiHeadAttention::Meeting MultiHeadAttention::meet(const Var& projected, const
                         .rules = parts_.rules,
                         .normalizer = parts_.normalizer,
                         .talking = parts_.talking,
+                        .path = parts_.path,
                         .probe = probe,
                         .site = config_.site,
                         .layer = config_.layer}};

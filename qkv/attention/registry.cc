@@ -149,6 +149,9 @@ const std::vector<WordEntry>& word_entries() {
        [](const WordUse& u) {
          u.parts.head_scale = u.at.set.constant(u.at.prefix + ".head_scale", {u.at.heads.n_heads}, 1);
        }},
+
+      {Kind::kPath, "reference", "computed as it is defined, to compare with: whole matrices of scores, slow",
+       [](const WordUse& u) { u.parts.path = AttentionPath::kReference; }},
   };
   return entries;
 }

@@ -37,7 +37,8 @@ const WordEntry& entry_of(std::string_view name) {
   if (name == "none") name = "uniform";  // what users call attention that chooses nothing
   std::vector<std::string_view> known;
   for (const WordEntry& entry : word_entries()) known.push_back(entry.name);
-  check_known("score, position scheme, mask, cap, normalizer or use of heads", name, known, "attention");
+  check_known("score, position scheme, mask, cap, normalizer, use of heads or path", name, known,
+              "attention");
   return *std::find_if(word_entries().begin(), word_entries().end(),
                        [&](const WordEntry& entry) { return entry.name == name; });
 }
@@ -139,7 +140,7 @@ Sentence parse(std::string_view text) {
 }
 
 void check_kinds(const Sentence& sentence, bool cross) {
-  const Word* only[3] = {};  // the score, the position scheme and the normalizer
+  const Word* only[4] = {};  // the score, the position scheme, the normalizer and the path
   for (const auto& either : sentence) {
     const Word& word = either.front();
     const Kind kind = word.kind();
@@ -147,7 +148,10 @@ void check_kinds(const Sentence& sentence, bool cross) {
               "attention: {} in cross-attention: queries and keys there count different things",
               word.entry->name);
     if (kind == Kind::kMask || kind == Kind::kCap || kind == Kind::kHeads) continue;
-    const Word*& first = only[kind == Kind::kScore ? 0 : kind == Kind::kPositions ? 1 : 2];
+    const Word*& first = only[kind == Kind::kScore        ? 0
+                              : kind == Kind::kPositions  ? 1
+                              : kind == Kind::kNormalizer ? 2
+                                                          : 3];
     QKV_CHECK(first == nullptr, kValue, "attention: {} and {} are both a {}; there can be one",
               first->entry->name, word.entry->name, name(kind));
     first = &word;
@@ -224,6 +228,8 @@ std::string_view name(AttentionWord::Kind kind) {
       return "normalizer";
     case Kind::kHeads:
       return "use of heads";
+    case Kind::kPath:
+      return "path";
   }
   return "";
 }

@@ -5,10 +5,10 @@
 //     qk_norm + rope + soft_cap:30 + sink
 //     dot + t5 + window:256|global:1 + sparsemax
 //
-// The sentence is the design's: a score, positions, masks and caps, a normalizer, what heads do, joined by +.
-// A word may have numbers after colons. What is left out is plain: scaled_dot, no positions, everything
-// visible, softmax; none is uniform, which chooses nothing. Masks joined by | show what any of them shows;
-// those joined by + what all do. Edits of scores apply in the order written.
+// The sentence is the design's: a score, positions, masks and caps, a normalizer, what heads do, a path,
+// joined by +. A word may have numbers after colons. What is left out is plain: scaled_dot, no positions,
+// everything visible, softmax; none is uniform, which chooses nothing. Masks joined by | show what any of
+// them shows; those joined by + what all do. Edits of scores apply in the order written.
 
 #include <string>
 #include <string_view>
@@ -30,6 +30,7 @@ struct AttentionParts {
   NormalizerPtr normalizer;
   TalkingHeads talking;
   ParameterPtr head_scale;  // null: none
+  AttentionPath path = AttentionPath::kAuto;
 };
 
 /// The layer that the words are for. Trainable numbers get names that begin with `prefix`.
@@ -56,7 +57,7 @@ bool has_positions(std::string_view words);
 
 /// The words there are, for help and documents.
 struct AttentionWord {
-  enum class Kind { kScore, kPositions, kMask, kCap, kNormalizer, kHeads };
+  enum class Kind { kScore, kPositions, kMask, kCap, kNormalizer, kHeads, kPath };
   Kind kind;
   std::string_view name, meaning;
   std::string numbers;  // ":N" or "[:BASE]"; empty: none

@@ -26,8 +26,11 @@ void expect_same(const std::string& words, const AttentionOptions& by_hand, bool
   ParameterSet set(1);
   const AttentionParts parts = make(words, set, causal);
   const test::Inputs in = test::random_inputs({.heads = kHeads}, DType::kF32);
-  AttentionOptions options{
-      .heads = kHeads, .score = parts.score, .rules = parts.rules, .normalizer = parts.normalizer};
+  AttentionOptions options{.heads = kHeads,
+                           .score = parts.score,
+                           .rules = parts.rules,
+                           .normalizer = parts.normalizer,
+                           .path = parts.path};
   AttentionOptions other = by_hand;
   other.heads = kHeads;
   test::expect_equal_bits(test::run(in, options).out, test::run(in, other).out, words);
@@ -46,6 +49,7 @@ TEST(Variant, WordsMakeWhatTheirFunctionsMake) {
   expect_same("window:8|global:2 + entmax15",
               {.rules = {any_of({sliding_window({.back = 8, .ahead = 7}), global_positions({0, 1})})},
                .normalizer = entmax15()});
+  expect_same("reference + alibi", {.rules = {alibi(4)}, .path = AttentionPath::kReference});
 }
 
 TEST(Variant, NoneLooksAtNothingInParticular) {
@@ -93,6 +97,9 @@ TEST(Variant, EveryWordMakesAPartOfItsKind) {
         break;
       case AttentionWord::Kind::kHeads:
         EXPECT_NE(static_cast<bool>(parts.talking), parts.head_scale != nullptr);
+        break;
+      case AttentionWord::Kind::kPath:
+        EXPECT_NE(parts.path, AttentionPath::kAuto);
         break;
     }
   }
