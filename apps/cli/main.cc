@@ -2,16 +2,20 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 #include <memory>
 #include <new>
+#include <string_view>
 
 #include "apps/cli/bench.h"
 #include "apps/cli/did_you_mean.h"
@@ -113,13 +117,39 @@ int run(int argc, char** argv) {
   }
 }
 
-// Between two parallel regions libgomp's threads spin for milliseconds. Alone on a machine that is the
-// fastest way to wait; beside other work it takes the processor from whoever should come next (beside six
-// compilers a training step took 3 to 7 times as long as with passive waiting). 1,000 turns cost nothing
-// alone: docs/performance.md has the numbers. libgomp reads this before main(), so start over.
-void limit_spinning(char** argv) {
-  if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
-  setenv("GOMP_SPINCOUNT", "1000", 1);
+// How many threads the command line or the environment asks for; 0 where they say nothing, or nonsense.
+int64_t threads_asked_for(int argc, char** argv) {
+  const char* asked = std::getenv("QKV_THREADS");
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if ((word == "-t" || word == "--threads") && i + 1 < argc) asked = argv[i + 1];
+    if (word.starts_with("--threads=")) asked = argv[i] + std::string_view("--threads=").size();
+  }
+  return asked != nullptr ? std::strtoll(asked, nullptr, 10) : 0;
+}
+
+// libgomp reads how its threads wait and where they run before main(), so this starts the program over.
+//
+// Between two parallel regions they would spin for milliseconds. Alone on a machine that is the fastest way
+// to wait; beside other work it takes the processor from whoever should come next (beside six compilers a
+// training step took 3 to 7 times as long as with passive waiting). 1,000 turns cost next to nothing alone.
+//
+// And two that meet every few hundred microseconds were found taking turns on one processor beside an idle
+// one, for as long as they ran: each gets one of its own where there are as many threads as processors. (With
+// fewer, several programs side by side would all get the first ones.) docs/performance.md has the numbers.
+void arrange_threads(int argc, char** argv) {
+  bool changed = false;
+  const auto unset = [](std::initializer_list<const char*> names) {
+    return std::none_of(names.begin(), names.end(),
+                        [](const char* name) { return std::getenv(name) != nullptr; });
+  };
+  if (unset({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"})) changed = setenv("GOMP_SPINCOUNT", "1000", 1) == 0;
+  cpu_set_t set;
+  const int processors = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 0;
+  const int64_t asked = threads_asked_for(argc, argv);
+  if ((asked == 0 || asked == processors) && unset({"OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"}))
+    changed = (setenv("OMP_PROC_BIND", "true", 1) == 0 && setenv("OMP_PLACES", "threads", 1) == 0) || changed;
+  if (!changed) return;
   char path[4096];
   const ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
   if (length <= 0) return;
@@ -147,7 +177,7 @@ bool stack_suffices() {
 int main(int argc, char** argv) {
   fill_standard_descriptors();
   if (!stack_suffices()) return fail("needs a stack of 1 MiB at least; set one with: ulimit -s 8192", 1);
-  limit_spinning(argv);
+  arrange_threads(argc, argv);
   std::signal(SIGPIPE,
               SIG_IGN);  // a reader that leaves is a write error; what has to be put right first can be
   std::signal(SIGXFSZ, SIG_IGN);  // and a file-size limit likewise

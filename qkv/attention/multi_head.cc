@@ -77,15 +77,16 @@ Var MultiHeadAttention::operator()(Pass& pass, const Var& x, const Segments& que
                                    Probe* probe) const {
   const trace::Span span("multi_head_attention");
   span.note([&] { return fmt::format("{} {}", config_.site, config_.layer); });
-  const std::vector<Var> own = of_x_(x);
   // Where a text goes on after rows that are known, keys and values are of all of it and queries of x alone.
-  const std::vector<Var> kv = of_memory_ ? (*of_memory_)(memory) : memory.is(x) ? own : of_x_(memory);
-  const size_t k = of_memory_ ? 0 : 1, v = k + 1;
-  Meeting m = meet(own[0], queries, keys.max_length(), rules, probe);
+  const bool apart = !of_memory_ && !memory.is(x);
+  std::vector<Var> qkv = apart ? of_x_.some(x, 0, 1) : of_x_(x);
+  if (qkv.size() == 1)
+    for (const Var& more : of_memory_ ? (*of_memory_)(memory) : of_x_.some(memory, 1, 3)) qkv.push_back(more);
+  Meeting m = meet(qkv[0], queries, keys.max_length(), rules, probe);
   const RandomKey key = pass.next_key();
   if (const double p = pass.rate(config_.dropout); p > 0)
     m.options.dropout = {.key = key, .threshold = kernels::Dropout::threshold_of(p)};
-  return joined(attention(m.q, placed(kv[k], keys), kv[v], queries, keys, m.options), queries, probe);
+  return joined(attention(m.q, placed(qkv[1], keys), qkv[2], queries, keys, m.options), queries, probe);
 }
 
 void MultiHeadAttention::remember(const Var& memory, const Segments& keys, KvCache& cache) const {

@@ -1,5 +1,6 @@
 #include "qkv/autograd/parameter.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace qkv {
@@ -22,6 +23,14 @@ void Parameter::set_value(Tensor value) {
   value_changed();
 }
 
+bool Parameter::trainable() const {
+  if (parts_.empty() || !trainable_) return trainable_;
+  return std::any_of(parts_.begin(), parts_.end(), [](const std::weak_ptr<Parameter>& part) {
+    const ParameterPtr p = part.lock();
+    return !p || p->trainable_;
+  });
+}
+
 ParameterPtr Parameter::stack(const std::vector<ParameterPtr>& parts) {
   std::string names;
   int64_t rows = 0;
@@ -31,6 +40,8 @@ ParameterPtr Parameter::stack(const std::vector<ParameterPtr>& parts) {
         shape.rank() == first.rank() && (shape.rank() == 1 || (shape.rank() == 2 && shape[1] == first[1])),
         kShape, "stack: {} is {}, {} is {}: their rows are not of one kind", parts[0]->name(), first.str(),
         part->name(), shape.str());
+    QKV_CHECK(!part->whole_ && part->int8_ == parts[0]->int8_, kInternal,
+              "stack: {} is in a stack already, or not in 8 bits as {} is", part->name(), parts[0]->name());
     names += (names.empty() ? "" : ", ") + part->name();
     rows += shape[0];
   }

@@ -39,7 +39,7 @@ class Parameter {
   bool only_multiplies() const { return only_multiplies_; }
   void set_only_multiplies(bool only_multiplies) { only_multiplies_ = only_multiplies; }
 
-  bool trainable() const { return trainable_; }
+  bool trainable() const;  // of a stack: any of its parts
   void set_trainable(bool trainable) { trainable_ = trainable; }
   /// The gradient's sum so far: zeros at first use. Backward passes add to it.
   const Tensor& grad();
@@ -47,12 +47,15 @@ class Parameter {
   void zero_grad();
 
   /// Parameters of equal rows one below the other in one block of memory, where their values and gradients
-  /// are from here on: products take the whole, files and optimizers the parts. Error kShape: other rows.
+  /// are from here on: products take the whole, files and optimizers the parts. Frozen parts' gradients are
+  /// of no meaning while others train. Error kShape: other rows; kInternal: a part of another stack, or some
+  /// in 8 bits.
   static std::shared_ptr<Parameter> stack(const std::vector<std::shared_ptr<Parameter>>& parts);
 
   /// Products with it are done in 8-bit integers: for running. It does not train then.
   void run_in_int8();
   bool runs_in_int8() const { return int8_; }
+  bool has_value() const { return value_.defined(); }
   /// For running alone: packs it for y = x W^T and lets the value go, half of a model's memory or more. It
   /// neither trains nor is saved then; nor do its parts, if it is a stack.
   void keep_packed(const Precision& precision);

@@ -1,5 +1,4 @@
 #include <gtest/gtest.h>
-#include <sched.h>
 
 #include <cmath>
 #include <vector>
@@ -105,30 +104,6 @@ TEST(ParallelFor, VisitsEachIndexOnceAndPassesErrorsOn) {
         1001, [&](int64_t) { EXPECT_EQ(omp_get_num_threads(), 1); }, 100);
   }
   set_threads(0);
-}
-
-// Two that take turns on one processor are no faster than one.
-TEST(ParallelFor, ThreadsOfAFullTeamHaveAProcessorEachAndOthersRunAnywhere) {
-  const int before = threads();
-  cpu_set_t own;
-  ASSERT_EQ(sched_getaffinity(0, sizeof(own), &own), 0);
-  const int n = omp_get_num_procs();
-  const auto where = [](int size) {  // for each thread, on how many processors it may run
-    set_threads(size);
-    std::vector<int> counts(static_cast<size_t>(size));
-    parallel_for(size, 1, [&](int64_t begin, int64_t) {
-      cpu_set_t set;
-      counts[static_cast<size_t>(begin)] = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 0;
-    });
-    return counts;
-  };
-  if (n > 1 && omp_get_proc_bind() == omp_proc_bind_false) {
-    EXPECT_EQ(where(n), std::vector<int>(static_cast<size_t>(n), 1));
-    EXPECT_EQ(where(2 * n), std::vector<int>(static_cast<size_t>(2 * n), n));
-    EXPECT_EQ(where(n), std::vector<int>(static_cast<size_t>(n), 1));
-    (void)where(2 * n);  // leaves this thread free again
-  }
-  set_threads(before);
 }
 
 TEST(Buffer, IsAlignedAndReused) {

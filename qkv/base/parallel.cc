@@ -1,11 +1,8 @@
 #include "qkv/base/parallel.h"
 
-#include <sched.h>
-
 #include <charconv>
 #include <cstdlib>
 #include <string_view>
-#include <vector>
 
 #include "qkv/base/error.h"
 #include "qkv/base/quote.h"
@@ -24,43 +21,12 @@ int start_value() {
   return n;
 }
 
-// The processors that the process may run on, as it was started.
-const std::vector<int>& processors() {
-  static const std::vector<int> all = [] {
-    std::vector<int> found;
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0)
-      for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-        if (CPU_ISSET(cpu, &set)) found.push_back(cpu);
-    return found;
-  }();
-  return all;
-}
-
-constexpr int64_t kAnywhere = -1, kNotYet = -2;
-thread_local int64_t place = kNotYet;
-
 int& current() {
   static int n = start_value();
   return n;
 }
 
 }  // namespace
-
-void detail::settle(int64_t thread, int64_t count) noexcept {
-  const auto all = static_cast<int64_t>(processors().size());
-  // A smaller team's threads stay where they are; a new thread has its place from the one that made it.
-  const int64_t to = count == all ? thread : count < all && place != kNotYet ? place : kAnywhere;
-  if (to == place) return;
-  place = to;
-  static const bool told = omp_get_proc_bind() != omp_proc_bind_false;
-  if (told || all <= 1) return;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  for (int64_t i = 0; i < all; ++i)
-    if (to == kAnywhere || to == i) CPU_SET(processors()[static_cast<size_t>(i)], &set);
-  (void)sched_setaffinity(0, sizeof(set), &set);  // it runs elsewhere then
-}
 
 int threads() { return current(); }
 void set_threads(int n) { current() = n > 0 ? n : std::max(1, omp_get_num_procs()); }

@@ -38,19 +38,12 @@ inline void team_releases() {}
 inline void team_acquires() {}
 #endif
 
-/// Where a team has as many threads as the process has processors, each stays on one of its own; a thread of
-/// another team runs anywhere. Left to themselves, two threads that meet every few hundred microseconds were
-/// found taking turns on one processor beside an idle one, for as long as they ran. Does nothing where the
-/// environment (OMP_PROC_BIND) says who runs where.
-void settle(int64_t thread, int64_t count) noexcept;
-
 /// A call of its own, so that only the hand-over of a team's work is in the function that OpenMP makes of a
 /// region: reports of that are false (parallel.cc).
 template <class Share>
 [[gnu::noinline]] void run_share(Share& share, const char* traced, std::exception_ptr& error,
                                  std::mutex& mutex) noexcept {
   team_acquires();
-  settle(omp_get_thread_num(), omp_get_num_threads());
   try {
     const trace::Span span(traced, trace::Kind::kShare);
     share(int64_t{omp_get_thread_num()}, int64_t{omp_get_num_threads()});

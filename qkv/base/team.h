@@ -11,8 +11,6 @@ namespace qkv {
 /// One thread's view of its team.
 class Team {
  public:
-  Team(int64_t thread, int64_t size) : thread_(thread), size_(size) {}
-
   int64_t thread() const { return thread_; }
   int64_t size() const { return size_; }
 
@@ -34,6 +32,10 @@ class Team {
   }
 
  private:
+  Team(int64_t thread, int64_t size) : thread_(thread), size_(size) {}
+  template <class Work>
+  friend void in_step(int64_t most, Work&& work);
+
   int64_t thread_, size_;
 };
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <tuple>
 
 #include "qkv/base/error.h"
@@ -148,7 +149,12 @@ Line* detail::open(const char* name, Kind kind) {
   Line& line = own_line();
   // Room is taken at the beginning, so that what holds kept spans is kept.
   const bool kept = room.fetch_sub(1, std::memory_order_relaxed) > 0;
-  line.open.push_back({{.name = name, .note = {}, .kind = kind, .thread = line.thread}, kept});
+  try {
+    line.open.push_back({{.name = name, .note = {}, .kind = kind, .thread = line.thread}, kept});
+  } catch (const std::bad_alloc&) {  // a thread of a team that waits for this one must not miss its work
+    dropped.fetch_add(1, std::memory_order_relaxed);
+    return nullptr;
+  }
   line.open.back().event.begin_ns = now();
   return &line;
 }

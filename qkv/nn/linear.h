@@ -1,5 +1,6 @@
 #pragma once
 
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -49,11 +50,30 @@ class StackedLinear {
 
   /// x [n, d_in] -> [n, d_out] of each part, in order: columns of one matrix.
   std::vector<Var> operator()(const Var& x) const {
-    const Var y = linear(x, weight_, bias_);
-    return widths_.size() == 1 ? std::vector{y} : split_columns(y, widths_);
+    return split(linear(x, weight_, bias_), 0, widths_.size());
+  }
+
+  /// Of parts `first` to `last` - 1 alone; packs their weights at every call.
+  std::vector<Var> some(const Var& x, size_t first, size_t last) const {
+    if (!weight_->has_value()) {  // packed as a whole for running
+      const std::vector<Var> all = (*this)(x);
+      return {all.begin() + static_cast<int64_t>(first), all.begin() + static_cast<int64_t>(last)};
+    }
+    const auto begin = std::accumulate(widths_.begin(), widths_.begin() + static_cast<int64_t>(first),
+                                       int64_t{0}),
+               end =
+                   std::accumulate(widths_.begin(), widths_.begin() + static_cast<int64_t>(last), int64_t{0});
+    return split(linear(x, ParameterRows{weight_, begin, end}, ParameterRows{bias_, begin, end}), first,
+                 last);
   }
 
  private:
+  std::vector<Var> split(const Var& y, size_t first, size_t last) const {
+    if (last - first == 1) return {y};
+    return split_columns(
+        y, {widths_.begin() + static_cast<int64_t>(first), widths_.begin() + static_cast<int64_t>(last)});
+  }
+
   ParameterPtr weight_, bias_;
   std::vector<int64_t> widths_;
 };

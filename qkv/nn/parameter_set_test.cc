@@ -197,6 +197,17 @@ TEST(ParameterStack, OfAModelThatOnlyRunsLetsTheValuesOfItsPartsGo) {
   EXPECT_FALSE(b->trainable());
 }
 
+TEST(ParameterStack, TrainsWhileAnyPartDoes) {
+  ParameterSet set(7);
+  const ParameterPtr a = set.xavier_uniform("a", {2, 3}), b = set.xavier_uniform("b", {1, 3});
+  const ParameterPtr whole = set.for_products({a, b});
+  a->set_trainable(false);
+  EXPECT_TRUE(whole->trainable());
+  b->set_trainable(false);
+  EXPECT_FALSE(whole->trainable());
+  EXPECT_ERROR(kInternal, "a is in a stack already", (void)Parameter::stack({a, b}));
+}
+
 TEST(ParameterStack, OfRowsOfDifferentWidthsIsRefused) {
   ParameterSet set(7);
   EXPECT_ERROR(kShape, "a is [2, 3], b is [2, 4]",

@@ -133,6 +133,23 @@ TEST(AddTransposedProduct, AddsOnAndCrossesItsBlocks) {
     }
 }
 
+// x packed by several threads in two buffers in turn, y in more strips than one.
+TEST(AddTransposedProduct, IsTheSameOnAnyNumberOfThreads) {
+  const int before = threads();
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    const Tensor y = whole({1600, 300}, dtype, 3), x = whole({1600, 100}, dtype, 4);
+    const Values expected = product(y.transpose(0, 1).clone(), x).sum;
+    for (int count : {1, 2, 3, 8})
+      for (int round = 0; round < 10; ++round) {
+        set_threads(count);
+        const Tensor out = Tensor::zeros({300, 100}, accumulator_dtype(dtype));
+        add_transposed_product(y, x, out);
+        ASSERT_EQ(out.values(), expected) << name(dtype) << " on " << count << " threads";
+      }
+  }
+  set_threads(before);
+}
+
 TEST(AddColumnSum, AddsOn) {
   for (DType dtype : kDTypes)
     for (int64_t m : {0, 1, 255, 256, 700}) {

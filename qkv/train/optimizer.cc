@@ -122,7 +122,8 @@ Tensor Optimizer::add_state(size_t i, const char* what, const Shape& shape) {
 double Optimizer::grad_norm() const {
   const trace::Span span("grad_norm");
   double total = 0;
-  for (const ParameterPtr& p : parameters_) total += sum_squares(p->grad());
+  for (const ParameterPtr& p : parameters_)
+    if (p->trainable()) total += sum_squares(p->grad());
   return std::sqrt(total);
 }
 

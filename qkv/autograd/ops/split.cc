@@ -42,6 +42,7 @@ std::vector<Var> split_columns(const Var& x, const std::vector<int64_t>& widths)
         gathered->dx = Tensor::empty(whole.value().shape(), whole.dtype());
         whole.add_grad(gathered->dx);  // which keeps it, and is not read before all parts have written
       }
+      trace::count_bytes(2 * dy.n_bytes());
       part_of(gathered->dx, i).copy_from(dy);
       gathered->came[i] = true;
     }));

@@ -405,6 +405,17 @@ TEST(Optimizers, AConstantGradientMovesAdamByTheRate) {
   EXPECT_EQ(w->grad().at({0, 0}), 0);
 }
 
+// What does not train must not make the step of what does smaller by clipping.
+TEST(Optimizers, AFrozenParameterDoesNotCountInTheNorm) {
+  const auto w = std::make_shared<Parameter>("w", Tensor::full({2}, DType::kF32, 5)),
+             frozen = std::make_shared<Parameter>("frozen", Tensor::full({2}, DType::kF32, 5));
+  Adam optimizer({w, frozen}, {});
+  w->grad().fill(1);
+  frozen->grad().fill(100);
+  frozen->set_trainable(false);
+  EXPECT_NEAR(optimizer.grad_norm(), std::sqrt(2.0), 1e-6);
+}
+
 TEST(Optimizers, TheSameBitsOnAnyNumberOfThreads) {
   const int before = threads();
   for (const OptimizerKind& kind : optimizers()) {
