@@ -12,13 +12,11 @@ namespace qkv {
 /// time with recording on, and walks what that recorded. Chen et al., "Training Deep Nets with Sublinear
 /// Memory Cost" (2016), arXiv:1604.06174, section 4.
 ///
-///   state   what f draws from and advances, its random numbers say (nn/pass.h); small: copied. The second
-///   run
-///           gets an equal copy of what the first got.
-///   f       Var(State&, const Var&...): a function of its arguments and of parameters, the same at every
-///   call.
+///   state   what f draws from and advances, its random numbers say (nn/pass.h); small: copied. Both runs get
+///           equal copies.
+///   f       Var(State&, const Var&...): a function of its arguments and of parameters, the same each time.
 ///           Kept until backward has passed, so what it captures by reference has to live as long.
-///   inputs  all Vars that f reads; what else it captures is a constant to it
+///   inputs  all Vars that f reads. It must not capture one that requires a gradient, which would be lost.
 ///
 /// Gradients are those without it, bit for bit, in parameters and inputs: the second run computes the same
 /// values, and what it records is walked at the place in the order where it would have been. Costs f once

@@ -2,8 +2,9 @@
 //   fast       the kernels in use and attention's own choice of path,
 //   plain      the reference kernels and attention's reference path,
 //   exact      f64 on the reference path,
-// and fast is at most twice as far from exact as plain is: rounding errors of one dtype are of one size
-// whichever way the sums go, an error of a formula is not.
+// and fast is at most twice as far from exact as plain is (three times where single weights have gone their
+// way for all the steps): rounding errors of one dtype are of one size whichever way the sums go, an error of
+// a formula is not.
 
 #include <gtest/gtest.h>
 
@@ -200,7 +201,10 @@ Trajectory plain_run(const Family& family, DType dtype, const Trajectory& like) 
 
 double most_apart(const Values& a, const Values& b) {
   double most = 0;
-  for (size_t i = 0; i < a.size(); ++i) most = std::max(most, std::abs(a[i] - b[i]));
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (std::isnan(a[i])) return a[i];
+    most = std::max(most, std::abs(a[i] - b[i]));
+  }
   return most;
 }
 // The root of the sum of squared differences; without b, of squares.
@@ -235,6 +239,7 @@ class FusedTraining : public testing::TestWithParam<Family> {};
 
 TEST_P(FusedTraining, IsAsNearToTheExactOneAsThePlain) {
   if (isa() == Isa::kRef) GTEST_SKIP() << "these are the kernels that others are compared with";
+  const int before = threads();
   set_threads(1);  // products so small that threads would wait for one another
   const Family& family = GetParam();
   const Trajectory exact = train(family.make, DType::kF64, true);
@@ -254,13 +259,14 @@ TEST_P(FusedTraining, IsAsNearToTheExactOneAsThePlain) {
     const double way = distance(joined(exact.moved)),
                  off = distance(joined(fast.moved), joined(exact.moved)) / way,
                  plain_off = distance(joined(plain.moved), joined(exact.moved)) / way;
-    EXPECT_LE(off, 16 * rounding) << what;
+    // As much as a rounding of every step would add up to, none taking back another.
+    EXPECT_LE(off, static_cast<double>(kSteps) * rounding) << what;
     fmt::print(
         "{}: loss {:.3f} -> {:.3f}, apart from f64 by at most {:.2g} (plain {:.2g}); weights by {:.2g} of "
         "their way (plain {:.2g})\n",
         what, exact.losses.front(), exact.losses.back(), apart, plain_apart, off, plain_off);
   }
-  set_threads(0);
+  set_threads(before);
 }
 
 INSTANTIATE_TEST_SUITE_P(, FusedTraining, testing::ValuesIn(kFamilies),
