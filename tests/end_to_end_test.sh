@@ -86,3 +86,15 @@ done
 [ "$("$qkv" translate --model "$dir/small" --dtype int8 -i "$dir/src" | wc -l)" = "$(wc -l < "$dir/src")" ] || fail "a model in 8 bits does not translate"
 "$qkv" info "$dir/small" --load --dtype int8 | grep -q 'loads for int8 in' || fail "info --load"
 echo "passed"
+
+# Threads have a processor each where all are used, and run anywhere where fewer are: the others may be somebody else's.
+bound() {
+  env -u OMP_PROC_BIND -u OMP_PLACES -u QKV_THREADS OMP_DISPLAY_ENV=true "$qkv" bench gemm --shape 8x8x8 "$@" 2>&1 > /dev/null |
+    sed -n "s/.*OMP_PROC_BIND = '\([A-Z]*\).*/\1/p" | tail -1
+}
+if [ "$(nproc)" -gt 1 ]; then
+  [ "$(bound)" = TRUE ] || fail "threads that use all processors are not bound to one each: $(bound)"
+  for few in '-t 1' -t1 '--threads 1' --threads=1; do
+    [ "$(bound $few)" = FALSE ] || fail "threads are bound with $few: $(bound $few)"
+  done
+fi

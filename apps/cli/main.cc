@@ -124,6 +124,7 @@ int64_t threads_asked_for(int argc, char** argv) {
     const std::string_view word = argv[i];
     if ((word == "-t" || word == "--threads") && i + 1 < argc) asked = argv[i + 1];
     if (word.starts_with("--threads=")) asked = argv[i] + std::string_view("--threads=").size();
+    if (word.starts_with("-t") && word.size() > 2) asked = argv[i] + 2;
   }
   return asked != nullptr ? std::strtoll(asked, nullptr, 10) : 0;
 }
