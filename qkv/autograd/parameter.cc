@@ -56,6 +56,7 @@ ParameterPtr Parameter::stack(const std::vector<ParameterPtr>& parts) {
     mine.copy_from(part->value());
     part->value_ = mine;
     part->grad_ = {};
+    part->grad_is_zero_ = true;
     part->packed_ = {};
     part->whole_ = whole;
     part->row_ = row;
@@ -86,15 +87,48 @@ void Parameter::keep_packed(const Precision& precision) {
     }
 }
 
-const Tensor& Parameter::grad() {
+const Tensor& Parameter::grad_memory() {
   if (!grad_.defined())
-    grad_ = whole_ ? whole_->grad().rows(row_, row_ + shape_[0]) : Tensor::zeros(shape_, value().dtype());
+    grad_ =
+        whole_ ? whole_->grad_memory().rows(row_, row_ + shape_[0]) : Tensor::zeros(shape_, value().dtype());
   return grad_;
 }
 
+// A stack's gradient is zero or not part by part: parts are what optimizers set to zero.
+bool Parameter::grad_is_zero() const {
+  return parts_.empty() ? grad_is_zero_
+                        : std::all_of(parts_.begin(), parts_.end(), [](const std::weak_ptr<Parameter>& part) {
+                            const ParameterPtr p = part.lock();
+                            return p && p->grad_is_zero_;
+                          });
+}
+
+void Parameter::set_grad_written() {
+  grad_is_zero_ = false;
+  for (const std::weak_ptr<Parameter>& part : parts_)
+    if (const ParameterPtr p = part.lock()) p->grad_is_zero_ = false;
+}
+
+const Tensor& Parameter::grad() {
+  const Tensor& sum = grad_memory();
+  if (parts_.empty() && grad_is_zero_)
+    std::memset(sum.bytes(), 0, static_cast<size_t>(sum.n_bytes()));
+  for (const std::weak_ptr<Parameter>& part : parts_)
+    if (const ParameterPtr p = part.lock()) (void)p->grad();
+  set_grad_written();
+  return sum;
+}
+
 void Parameter::zero_grad() {
-  if (has_grad())
-    std::memset(grad().bytes(), 0, static_cast<size_t>(shape_.numel() * size_of(grad().dtype())));
+  grad_is_zero_ = true;
+  for (const std::weak_ptr<Parameter>& part : parts_)
+    if (const ParameterPtr p = part.lock()) p->grad_is_zero_ = true;
+}
+
+void Parameter::add_weight_grad(const Tensor& dy, const Tensor& x) {
+  if (!grad_is_zero()) return add_transposed_product(dy, x, grad());
+  transposed_product(dy, x, grad_memory());
+  set_grad_written();
 }
 
 const PackedMatrix& Parameter::packed_transposed(DType compute) {

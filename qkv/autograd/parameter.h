@@ -44,7 +44,11 @@ class Parameter {
   /// The gradient's sum so far: zeros at first use. Backward passes add to it.
   const Tensor& grad();
   bool has_grad() const { return grad_.defined() || (whole_ && whole_->has_grad()); }
+  /// Takes no time: memory is written by the next grad() or add_weight_grad(), not before.
   void zero_grad();
+  /// grad() += dy [m, n]^T x [m, k], the gradient of a weight [n, k] in y = x W^T. The first since
+  /// zero_grad() is stored: where m is small, writing zeros and adding to them would take as long.
+  void add_weight_grad(const Tensor& dy, const Tensor& x);
 
   /// Parameters of equal rows one below the other in one block of memory, where their values and gradients
   /// are from here on: products take the whole, files and optimizers the parts. Frozen parts' gradients are
@@ -66,6 +70,10 @@ class Parameter {
   const PackedMatrix& packed(DType compute);
 
  private:
+  const Tensor& grad_memory();  // the gradient, or anything where grad_is_zero_
+  bool grad_is_zero() const;    // of a stack: all of its parts
+  void set_grad_written();
+
   struct Packed {
     PackedMatrix transposed, plain;
   };
@@ -73,6 +81,7 @@ class Parameter {
   Shape shape_;
   Tensor value_, grad_;
   bool trainable_ = true, decays_ = false, is_table_ = false, only_multiplies_ = false, int8_ = false;
+  bool grad_is_zero_ = true;  // whatever grad_ holds
   Packed packed_;
   // The stack that this is a part of, from row_ on; the parts that this is a stack of.
   std::shared_ptr<Parameter> whole_;

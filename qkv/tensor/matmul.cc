@@ -93,6 +93,75 @@ std::string product_text(int64_t m, int64_t k, int64_t n, std::string_view numbe
   return fmt::format("{}x{}x{} {}", m, k, n, numbers);
 }
 
+void multiply_transposed(const Tensor& y, const Tensor& x, const Tensor& out, bool accumulate) {
+  check_rows(y, "y");
+  check_rows(x, "x");
+  check_rows(out, "out");
+  const int64_t m = y.size(0), n = y.size(1), k = x.size(1);
+  QKV_CHECK(x.size(0) == m && out.size(0) == n && out.size(1) == k, kShape,
+            "transposed_product: {}^T {} does not give {}", y.shape().str(), x.shape().str(),
+            out.shape().str());
+  const trace::Span span("weight_grad", trace::Kind::kKernel);
+  span.note([&] { return product_text(n, m, k, name(y.dtype())); });
+  trace::count_bytes(y.n_bytes() + x.n_bytes() + (accumulate ? 2 : 1) * out.n_bytes());
+  count_flops(2 * m * n * k);
+  if (m == 0 && !accumulate) return out.fill(0);
+  kernels::visit_dtype(y.dtype(), [&]<class T>(T) {
+    const auto& gemm = kernels::table().of<T>().gemm;
+    const int64_t block = std::min(m, kReductionBlock);
+    // Rows of the transposed copy stand an odd number of cache lines apart: a power of two would map a column
+    // of tiles to one L1 set.
+    const int64_t ldt = round_up(block, 64) + 32;
+    const int64_t team =
+        m * n * k < kWorthAFork ? 1 : std::min<int64_t>(threads(), n / kTransposedColumns + 1);
+    const auto transposed = Buffer::allocate(team * kTransposedStrip * ldt * static_cast<int64_t>(sizeof(T)));
+    const int64_t packed_bytes = round_up(gemm.packed_bytes(block, k), 64);
+    const auto packed = Buffer::allocate(2 * packed_bytes);
+    // Outside of the team's work, which must not throw.
+    const T *const y_all = y.data<T>(), *const x_all = x.data<T>();
+    accumulator_t<T>* const c_all = out.data<accumulator_t<T>>();
+    in_step(team, [&](const Team& us) noexcept {
+      T* const yt = reinterpret_cast<T*>(transposed->data()) + us.thread() * kTransposedStrip * ldt;
+      // x is packed by all for all, in two buffers in turn: whoever packs one has met everybody since they
+      // last used it. y is transposed by whom it concerns, a strip at a time that stays in the L2.
+      std::byte *x_packed = packed->data(), *x_before = x_packed + packed_bytes;
+      for (int64_t begin = 0; begin < m; begin += block, std::swap(x_packed, x_before)) {
+        const int64_t rows = std::min(block, m - begin);
+        const T* ys = y_all + begin * y.stride(0);
+        us.share(k, gemm.block_n, [&](int64_t c0, int64_t c1) {
+          gemm.pack_b({.k = rows,
+                       .n = k,
+                       .src = x_all + begin * x.stride(0),
+                       .src_is_t = true,
+                       .row_stride = x.stride(0),
+                       .col_stride = 1,
+                       .dst = x_packed,
+                       .n_begin = c0,
+                       .n_end = c1});
+        });
+        us.meet();
+        us.share(n, kTransposedColumns, [&](int64_t mine, int64_t end) {
+          for (int64_t r0 = mine; r0 < end; r0 += kTransposedStrip) {
+            const int64_t r1 = std::min(end, r0 + kTransposedStrip);
+            gemm.transpose(rows, r1 - r0, ys + r0, y.stride(0), yt, ldt);
+            gemm.run({.m = r1 - r0,
+                      .n = k,
+                      .k = rows,
+                      .a = yt,
+                      .lda = ldt,
+                      .b = x_packed,
+                      .n_begin = 0,
+                      .n_end = k,
+                      .ldc = out.stride(0),
+                      .c_acc = c_all + r0 * out.stride(0),
+                      .accumulate = accumulate || begin > 0});
+          }
+        });
+      }
+    });
+  });
+}
+
 }  // namespace
 
 std::string_view name(const Precision& precision) { return precision.int8 ? "int8" : name(precision.dtype); }
@@ -218,72 +287,11 @@ void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const Mat
   });
 }
 
+void transposed_product(const Tensor& y, const Tensor& x, const Tensor& out) {
+  multiply_transposed(y, x, out, false);
+}
 void add_transposed_product(const Tensor& y, const Tensor& x, const Tensor& out) {
-  check_rows(y, "y");
-  check_rows(x, "x");
-  check_rows(out, "out");
-  const int64_t m = y.size(0), n = y.size(1), k = x.size(1);
-  QKV_CHECK(x.size(0) == m && out.size(0) == n && out.size(1) == k, kShape,
-            "add_transposed_product: {}^T {} does not give {}", y.shape().str(), x.shape().str(),
-            out.shape().str());
-  const trace::Span span("weight_grad", trace::Kind::kKernel);
-  span.note([&] { return product_text(n, m, k, name(y.dtype())); });
-  trace::count_bytes(y.n_bytes() + x.n_bytes() + 2 * out.n_bytes());
-  count_flops(2 * m * n * k);
-  kernels::visit_dtype(y.dtype(), [&]<class T>(T) {
-    const auto& gemm = kernels::table().of<T>().gemm;
-    const int64_t block = std::min(m, kReductionBlock);
-    // Rows of the transposed copy stand an odd number of cache lines apart: a power of two would map a column
-    // of tiles to one L1 set.
-    const int64_t ldt = round_up(block, 64) + 32;
-    const int64_t team =
-        m * n * k < kWorthAFork ? 1 : std::min<int64_t>(threads(), n / kTransposedColumns + 1);
-    const auto transposed = Buffer::allocate(team * kTransposedStrip * ldt * static_cast<int64_t>(sizeof(T)));
-    const int64_t packed_bytes = round_up(gemm.packed_bytes(block, k), 64);
-    const auto packed = Buffer::allocate(2 * packed_bytes);
-    // Outside of the team's work, which must not throw.
-    const T *const y_all = y.data<T>(), *const x_all = x.data<T>();
-    accumulator_t<T>* const c_all = out.data<accumulator_t<T>>();
-    in_step(team, [&](const Team& us) noexcept {
-      T* const yt = reinterpret_cast<T*>(transposed->data()) + us.thread() * kTransposedStrip * ldt;
-      // x is packed by all for all, in two buffers in turn: whoever packs one has met everybody since they
-      // last used it. y is transposed by whom it concerns, a strip at a time that stays in the L2.
-      std::byte *x_packed = packed->data(), *x_before = x_packed + packed_bytes;
-      for (int64_t begin = 0; begin < m; begin += block, std::swap(x_packed, x_before)) {
-        const int64_t rows = std::min(block, m - begin);
-        const T* ys = y_all + begin * y.stride(0);
-        us.share(k, gemm.block_n, [&](int64_t c0, int64_t c1) {
-          gemm.pack_b({.k = rows,
-                       .n = k,
-                       .src = x_all + begin * x.stride(0),
-                       .src_is_t = true,
-                       .row_stride = x.stride(0),
-                       .col_stride = 1,
-                       .dst = x_packed,
-                       .n_begin = c0,
-                       .n_end = c1});
-        });
-        us.meet();
-        us.share(n, kTransposedColumns, [&](int64_t mine, int64_t end) {
-          for (int64_t r0 = mine; r0 < end; r0 += kTransposedStrip) {
-            const int64_t r1 = std::min(end, r0 + kTransposedStrip);
-            gemm.transpose(rows, r1 - r0, ys + r0, y.stride(0), yt, ldt);
-            gemm.run({.m = r1 - r0,
-                      .n = k,
-                      .k = rows,
-                      .a = yt,
-                      .lda = ldt,
-                      .b = x_packed,
-                      .n_begin = 0,
-                      .n_end = k,
-                      .ldc = out.stride(0),
-                      .c_acc = c_all + r0 * out.stride(0),
-                      .accumulate = true});
-          }
-        });
-      }
-    });
-  });
+  multiply_transposed(y, x, out, true);
 }
 
 void add_column_sum(const Tensor& x, const Tensor& out) {

@@ -48,8 +48,10 @@ struct MatmulOptions {
 /// Errors: kShape, kDtype, kUnsupported (8-bit b with pre_activation or accumulate).
 void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const MatmulOptions& options = {});
 
-/// out [n, k] += y [m, n]^T x [m, k]: the gradient of a weight. y and x of one dtype, out of its
+/// out [n, k] = y [m, n]^T x [m, k]: the gradient of a weight. y and x of one dtype, out of its
 /// accumulator's. The sum over m runs in fixed blocks, in order.
+void transposed_product(const Tensor& y, const Tensor& x, const Tensor& out);
+/// out += y^T x: the same bits as the other one's where out is zeros.
 void add_transposed_product(const Tensor& y, const Tensor& x, const Tensor& out);
 
 /// out [n] += sum over the rows of x [m, n]: the gradient of a bias.

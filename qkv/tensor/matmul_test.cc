@@ -14,6 +14,7 @@ namespace {
 
 using Values = std::vector<double>;
 
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr DType kDTypes[] = {DType::kF64, DType::kF32, DType::kBF16};
 
 Tensor normal(const Shape& shape, DType dtype, uint64_t seed) {
@@ -130,6 +131,16 @@ TEST(AddTransposedProduct, AddsOnAndCrossesItsBlocks) {
       Values expected = product(y.transpose(0, 1).clone(), x).sum;
       for (double& e : expected) e += 5;
       EXPECT_EQ(out.values(), expected) << name(dtype) << " " << m;
+    }
+}
+
+TEST(TransposedProduct, OverwritesWhatIsThere) {
+  for (DType dtype : kDTypes)
+    for (int64_t m : {0, 1, 511, 512, 513, 1100}) {
+      const Tensor y = with_gaps(whole({m, 37}, dtype, 3), 2), x = with_gaps(whole({m, 21}, dtype, 4), 2);
+      const Tensor out = Tensor::full({37, 21}, accumulator_dtype(dtype), kNan);
+      transposed_product(y, x, out);
+      EXPECT_EQ(out.values(), product(y.transpose(0, 1).clone(), x).sum) << name(dtype) << " " << m;
     }
 }
 

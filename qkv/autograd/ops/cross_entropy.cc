@@ -57,7 +57,7 @@ void run(std::vector<Side>& sides, const ParameterPtr& weight, const ParameterPt
   using A = accumulator_t<T>;
   const int64_t n = result.n, vocab = weight->value().size(0);
   const int64_t block = std::clamp<int64_t>(
-      kBlockBytes / std::max<int64_t>(1, vocab * static_cast<int64_t>(sizeof(A))) / 32 * 32, 32, 1024);
+      kBlockBytes / std::max<int64_t>(1, vocab * static_cast<int64_t>(sizeof(A))) / 32 * 32, 256, 1024);
   const double share = 1 / static_cast<double>(sides.size());
   for (Side& side : sides) {
     side.logits = Tensor::empty({std::min(block, n), vocab}, dtype_of<A>::value);
@@ -103,7 +103,7 @@ void run(std::vector<Side>& sides, const ParameterPtr& weight, const ParameterPt
       const Tensor dz = side.dlogits.rows(0, rows), h = side.hidden.value().rows(begin, begin + rows);
       if (side.dhidden.defined())
         matmul(dz, weight->packed(h.dtype()), side.dhidden.rows(begin, begin + rows));
-      if (weight->trainable()) add_transposed_product(dz, h, weight->grad());
+      if (weight->trainable()) weight->add_weight_grad(dz, h);
       if (bias && bias->trainable()) add_column_sum(dz, bias->grad());
     }
   }

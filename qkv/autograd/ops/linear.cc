@@ -56,7 +56,7 @@ Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias, A
       matmul(dy, weight->packed(dy.dtype()), dx);
       x.add_grad(dx);
     }
-    if (weight->trainable()) add_transposed_product(dy, x.value(), weight->grad());
+    if (weight->trainable()) weight->add_weight_grad(dy, x.value());
     if (bias && bias->trainable()) add_column_sum(dy, bias->grad());
   });
 }
