@@ -73,8 +73,8 @@ Var MultiHeadAttention::placed(const Var& projected, const Segments& keys) const
 }
 
 Var MultiHeadAttention::operator()(Pass& pass, const Var& x, const Segments& queries, const Var& memory,
-                                   const Segments& keys, const std::vector<RulePtr>& rules,
-                                   Probe* probe) const {
+                                   const Segments& keys, const std::vector<RulePtr>& rules, Probe* probe,
+                                   const Var& residual) const {
   const trace::Span span("multi_head_attention");
   span.note([&] { return fmt::format("{} {}", config_.site, config_.layer); });
   // Where a text goes on after rows that are known, keys and values are of all of it and queries of x alone.
@@ -86,7 +86,8 @@ Var MultiHeadAttention::operator()(Pass& pass, const Var& x, const Segments& que
   const RandomKey key = pass.next_key();
   if (const double p = pass.rate(config_.dropout); p > 0)
     m.options.dropout = {.key = key, .threshold = kernels::Dropout::threshold_of(p)};
-  return joined(attention(m.q, placed(qkv[1], keys), qkv[2], queries, keys, m.options), queries, probe);
+  return joined(attention(m.q, placed(qkv[1], keys), qkv[2], queries, keys, m.options), queries, probe,
+                residual);
 }
 
 void MultiHeadAttention::remember(const Var& memory, const Segments& keys, KvCache& cache) const {
@@ -97,7 +98,7 @@ void MultiHeadAttention::remember(const Var& memory, const Segments& keys, KvCac
 }
 
 Var MultiHeadAttention::attend(const Var& x, const Segments& queries, KvCache& cache,
-                               const std::vector<RulePtr>& rules, Probe* probe) const {
+                               const std::vector<RulePtr>& rules, Probe* probe, const Var& residual) const {
   const trace::Span span("multi_head_attention");
   span.note([&] { return fmt::format("{} {}", config_.site, config_.layer); });
   const std::vector<Var> own = of_x_(x);
@@ -106,12 +107,13 @@ Var MultiHeadAttention::attend(const Var& x, const Segments& queries, KvCache& c
   for (int64_t s = 0; s < cache.size(); ++s) max_kv_len = std::max(max_kv_len, cache.length(s));
   const Meeting m = meet(own[0], queries, max_kv_len, rules, probe);
   return joined(Var(attention_cached(m.q.value(), queries, cache.spans(), x.dtype(), m.options)), queries,
-                probe);
+                probe, residual);
 }
 
-Var MultiHeadAttention::joined(const Var& heads, const Segments& queries, const Probe* probe) const {
-  return wo_(control_heads(heads, queries, heads_.n_heads, parts_.head_scale,
-                           probe ? probe->controls : nullptr, config_.site, config_.layer));
+Var MultiHeadAttention::joined(const Var& heads, const Segments& queries, const Probe* probe,
+                               const Var& residual) const {
+  return wo_.onto(residual, control_heads(heads, queries, heads_.n_heads, parts_.head_scale,
+                                          probe ? probe->controls : nullptr, config_.site, config_.layer));
 }
 
 KvCache MultiHeadAttention::make_cache(DType dtype, int64_t n_sequences,

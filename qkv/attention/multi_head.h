@@ -36,16 +36,16 @@ class MultiHeadAttention {
   MultiHeadAttention(ParameterSet& set, const std::string& name, const MultiHeadConfig& config);
 
   /// x [n_q_tokens, d_model] attends to memory [n_kv_tokens, d_model] (itself, for self-attention) ->
-  /// [n_q_tokens, d_model]
+  /// [n_q_tokens, d_model]; plus the residual, if it is defined.
   Var operator()(Pass& pass, const Var& x, const Segments& queries, const Var& memory, const Segments& keys,
-                 const std::vector<RulePtr>& rules, Probe* probe) const;
+                 const std::vector<RulePtr>& rules, Probe* probe, const Var& residual = {}) const;
 
   /// The same for running, where keys and values are kept. Attention to another text (config.cross) appends
   /// those of `memory` to the cache once; to its own text, attend() appends those of x first.
   void remember(const Var& memory, const Segments& keys, KvCache& cache) const;
   /// x attends to all that the cache holds: sequence b of `queries` to sequence b of the cache.
   Var attend(const Var& x, const Segments& queries, KvCache& cache, const std::vector<RulePtr>& rules,
-             Probe* probe) const;
+             Probe* probe, const Var& residual = {}) const;
   /// Error kUnsupported: a sliding cache, whose rows have other positions than the text's.
   KvCache make_cache(DType dtype, int64_t n_sequences, const KvCacheOptions& options = {}) const;
 
@@ -59,8 +59,8 @@ class MultiHeadAttention {
                const std::vector<RulePtr>& rules, Probe* probe) const;
   // Projected keys as they meet queries.
   Var placed(const Var& projected, const Segments& keys) const;
-  // The heads' outputs, scaled and switched, to d_model.
-  Var joined(const Var& heads, const Segments& queries, const Probe* probe) const;
+  // The heads' outputs, scaled and switched, to d_model, and onto the residual.
+  Var joined(const Var& heads, const Segments& queries, const Probe* probe, const Var& residual) const;
 
   MultiHeadConfig config_;
   HeadSizes heads_;

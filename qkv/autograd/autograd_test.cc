@@ -6,9 +6,11 @@
 #include "qkv/autograd/ops/cross_entropy.h"
 #include "qkv/autograd/ops/elementwise.h"
 #include "qkv/autograd/ops/embedding.h"
+#include "qkv/autograd/ops/feed_forward.h"
 #include "qkv/autograd/ops/linear.h"
 #include "qkv/autograd/ops/norm.h"
 #include "qkv/base/parallel.h"
+#include "qkv/base/testing.h"
 
 namespace qkv {
 namespace {
@@ -51,6 +53,58 @@ TEST(Gradients, OfLinearWithEveryActivation) {
                           {w, b}),
                 "");
     }
+}
+
+TEST(Gradients, OfLinearOntoAResidual) {
+  const auto w = parameter("w", {3, 7}, 1), b = parameter("b", {3}, 2);
+  const auto onto = [&](const auto& v) { return linear(v[0], w, b, Activation::kNone, v[1]); };
+  const std::vector<Tensor> inputs = {random_tensor({5, 7}, 3), random_tensor({5, 3}, 4)};
+  EXPECT_EQ(gradcheck(onto, inputs, {w, b}), "");
+  const Var x(inputs[0]), residual(inputs[1]);
+  EXPECT_EQ(linear(x, w, b, Activation::kNone, residual).value().values(),
+            add(residual, linear(x, w, b)).value().values());
+  EXPECT_ERROR(kUnsupported, "w has an activation", linear(x, w, b, Activation::kRelu, residual));
+  EXPECT_ERROR(kShape, "residual is [4, 3]",
+               linear(x, w, b, Activation::kNone, Var(random_tensor({4, 3}, 4))));
+}
+
+TEST(Gradients, OfFeedForwardWithEveryActivation) {
+  for (Activation f : {Activation::kNone, Activation::kRelu, Activation::kGelu, Activation::kGeluTanh,
+                       Activation::kSilu, Activation::kTanh})
+    for (const int64_t n : {0, 1, 5}) {
+      const LinearParameters in{parameter("in", {9, 4}, 1), parameter("in.bias", {9}, 2)},
+          out{parameter("out", {3, 9}, 3), parameter("out.bias", {3}, 4)};
+      const auto layer = [&](const auto& v) { return feed_forward(v[0], in, f, out, v[1]); };
+      EXPECT_EQ(gradcheck(layer, {random_tensor({n, 4}, 5), random_tensor({n, 3}, 6)},
+                          {in.weight, in.bias, out.weight, out.bias}),
+                "");
+      const Var x(random_tensor({n, 4}, 5));
+      EXPECT_EQ(feed_forward(x, in, f, out).value().values(),
+                linear(linear(x, in.weight, in.bias, f), out.weight, out.bias).value().values());
+    }
+}
+
+// What trains and what does not, in every combination: as two linear layers one after the other.
+TEST(Gradients, OfFeedForwardReachWhatTrains) {
+  for (int which = 0; which < 32; ++which) {
+    const auto gradients = [&](bool fused) {
+      const LinearParameters in{parameter("in", {9, 4}, 1), parameter("in.bias", {9}, 2)},
+          out{parameter("out", {3, 9}, 3), parameter("out.bias", {3}, 4)};
+      const std::vector<ParameterPtr> all = {in.weight, in.bias, out.weight, out.bias};
+      for (size_t i = 0; i < all.size(); ++i) all[i]->set_trainable((which >> i & 1) != 0);
+      const Var x(random_tensor({5, 4}, 5), (which & 16) != 0);
+      const Var y = fused ? feed_forward(x, in, Activation::kTanh, out)
+                          : linear(linear(x, in.weight, in.bias, Activation::kTanh), out.weight, out.bias);
+      EXPECT_EQ(y.requires_grad(), which != 0);
+      if (which != 0) backward(y);
+      std::vector<std::vector<double>> found;
+      if (which & 16) found.push_back(x.grad().values());
+      for (const ParameterPtr& p : all)
+        found.push_back(p->trainable() ? p->grad().values() : std::vector<double>{});
+      return found;
+    };
+    EXPECT_EQ(gradients(true), gradients(false)) << which;
+  }
 }
 
 TEST(Gradients, OfElementwiseOperations) {

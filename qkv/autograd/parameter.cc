@@ -111,8 +111,7 @@ void Parameter::set_grad_written() {
 
 const Tensor& Parameter::grad() {
   const Tensor& sum = grad_memory();
-  if (parts_.empty() && grad_is_zero_)
-    std::memset(sum.bytes(), 0, static_cast<size_t>(sum.n_bytes()));
+  if (parts_.empty() && grad_is_zero_) std::memset(sum.bytes(), 0, static_cast<size_t>(sum.n_bytes()));
   for (const std::weak_ptr<Parameter>& part : parts_)
     if (const ParameterPtr p = part.lock()) (void)p->grad();
   set_grad_written();
@@ -125,10 +124,16 @@ void Parameter::zero_grad() {
     if (const ParameterPtr p = part.lock()) p->grad_is_zero_ = true;
 }
 
-void Parameter::add_weight_grad(const Tensor& dy, const Tensor& x) {
-  if (!grad_is_zero()) return add_transposed_product(dy, x, grad());
-  transposed_product(dy, x, grad_memory());
-  set_grad_written();
+void Parameter::add_linear_grads(const Tensor& dy, const Tensor& x, const ParameterPtr& bias) {
+  const Tensor sum = bias && bias->trainable() ? bias->grad() : Tensor{};
+  if (!trainable()) {
+    if (sum.defined()) add_column_sum(dy, sum);
+  } else if (grad_is_zero()) {
+    transposed_product(dy, x, grad_memory(), sum);
+    set_grad_written();
+  } else {
+    add_transposed_product(dy, x, grad(), sum);
+  }
 }
 
 const PackedMatrix& Parameter::packed_transposed(DType compute) {

@@ -46,9 +46,10 @@ class Parameter {
   bool has_grad() const { return grad_.defined() || (whole_ && whole_->has_grad()); }
   /// Takes no time: memory is written by the next grad() or add_weight_grad(), not before.
   void zero_grad();
-  /// grad() += dy [m, n]^T x [m, k], the gradient of a weight [n, k] in y = x W^T. The first since
-  /// zero_grad() is stored: where m is small, writing zeros and adding to them would take as long.
-  void add_weight_grad(const Tensor& dy, const Tensor& x);
+  /// grad() += dy [m, n]^T x [m, k], what y = x W^T + bias gives a weight [n, k], and the bias' (null: none)
+  /// += the sum over dy's rows; of each only if it is trainable. The weight's first since zero_grad() is
+  /// stored: where m is small, writing zeros and adding to them would take as long.
+  void add_linear_grads(const Tensor& dy, const Tensor& x, const std::shared_ptr<Parameter>& bias);
 
   /// Parameters of equal rows one below the other in one block of memory, where their values and gradients
   /// are from here on: products take the whole, files and optimizers the parts. Frozen parts' gradients are

@@ -48,13 +48,17 @@ struct Gemm {
   int64_t n_begin = 0,
           n_end = 0;  // the columns of C to compute; n_begin a multiple of block_n, n_end too or == n
   int64_t ldc = 0;
-  // C, bias and pre point at column 0 of the whole matrix, whatever n_begin is.
+  // C, bias, pre, residual and derivative_at point at column 0 of the whole matrix, whatever n_begin is.
   T* c = nullptr;                          // exactly one of c and c_acc is set:
   accumulator_t<T>* c_acc = nullptr;       //   c rounds to T, c_acc keeps the accumulator's type
   bool accumulate = false;                 // c_acc += instead of =; no bias, no activation then
   const accumulator_t<T>* bias = nullptr;  // [n] or none
   Activation activation = Activation::kNone;
-  T* pre = nullptr;  // [m, n], rows ldc apart, or none: a b + bias before the activation
+  T* pre = nullptr;             // [m, n], rows ldc apart, or none: a b + bias before the activation
+  const T* residual = nullptr;  // [m, n], rows ldc apart, or none: added after the activation
+  /// [m, n], rows ldc apart, or none: C = (a b) f'(there), the way back through y = f(x): there stands x, of
+  /// relu and tanh y. Without bias, pre and residual.
+  const T* derivative_at = nullptr;
 };
 
 constexpr int64_t kUnpackedDepth = 256;

@@ -39,10 +39,12 @@ struct Int8Gemm {
   const float* b_scales = nullptr;  // t [n]
   int64_t n_begin = 0,
           n_end = 0;  // the columns of C to compute; n_begin a multiple of block_n, n_end too or == n
-  T* c = nullptr;     // [m, n], rows ldc apart. c, bias and b_scales point at column 0, whatever n_begin is
+  // c, residual, bias and b_scales point at column 0, whatever n_begin is.
+  T* c = nullptr;  // [m, n], rows ldc apart
   int64_t ldc = 0;
   const float* bias = nullptr;  // [n] or none
   Activation activation = Activation::kNone;
+  const T* residual = nullptr;  // [m, n], rows ldc apart, or none: added after the activation
 };
 
 template <class T>

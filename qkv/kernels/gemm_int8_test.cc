@@ -58,14 +58,15 @@ std::vector<float> floats(int64_t n, uint32_t stream) {
 
 template <class T>
 std::vector<T> product(const Int8Kernels<T>& kernels, int64_t m, int64_t n, int64_t k, bool bias,
-                       Activation activation, bool extreme, bool in_parts) {
+                       Activation activation, bool extreme, bool in_parts, bool residual = false) {
   // The last row of A ends where its memory does: a sanitizer sees reads beyond it.
   const int64_t lda = k + 3, ldw = k + 5, ldc = n + 2;
   const std::vector<int8_t> a = bytes(m > 0 ? (m - 1) * lda + k : 0, 1, extreme),
                             w = bytes(n * ldw, 2, extreme);
   const std::vector<float> s = floats(m, 3), t = floats(n, 4), b = floats(n, 5);
   const auto packed = Buffer::allocate(std::max<int64_t>(1, kernels.packed_bytes(k, n)));
-  std::vector<T> c(static_cast<size_t>(m * ldc), T(7.0f));
+  std::vector<T> c(static_cast<size_t>(m * ldc), T(7.0f)), beside;
+  for (const float one : floats(m * ldc, 6)) beside.push_back(T(one));
   const int64_t cut = in_parts ? std::min(n, kernels.block_n) : n;
   for (const auto& [begin, end] : {std::pair{int64_t{0}, cut}, std::pair{cut, n}}) {
     kernels.pack_b(
@@ -83,7 +84,8 @@ std::vector<T> product(const Int8Kernels<T>& kernels, int64_t m, int64_t n, int6
                  .c = c.data(),
                  .ldc = ldc,
                  .bias = bias ? b.data() : nullptr,
-                 .activation = activation});
+                 .activation = activation,
+                 .residual = residual ? beside.data() : nullptr});
   }
   return c;
 }
@@ -91,16 +93,18 @@ std::vector<T> product(const Int8Kernels<T>& kernels, int64_t m, int64_t n, int6
 template <class T>
 void expect_definition(int64_t m, int64_t n, int64_t k, bool extreme = false) {
   for (bool bias : {false, true})
-    for (Activation f : {Activation::kNone, Activation::kRelu}) {
-      const std::vector<T> want =
-          product(table_for(Isa::kRef).of<T>().int8, m, n, k, bias, f, extreme, false);
-      for (const Family<T>& family : families<T>())
-        for (bool in_parts : {false, true}) {
-          const std::vector<T> got = product(family.int8, m, n, k, bias, f, extreme, in_parts);
-          ASSERT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(T)), 0)
-              << family.name << " m " << m << " n " << n << " k " << k << " bias " << bias;
-        }
-    }
+    for (bool residual : {false, true})
+      for (Activation f : {Activation::kNone, Activation::kRelu}) {
+        const std::vector<T> want =
+            product(table_for(Isa::kRef).of<T>().int8, m, n, k, bias, f, extreme, false, residual);
+        for (const Family<T>& family : families<T>())
+          for (bool in_parts : {false, true}) {
+            const std::vector<T> got = product(family.int8, m, n, k, bias, f, extreme, in_parts, residual);
+            ASSERT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(T)), 0)
+                << family.name << " m " << m << " n " << n << " k " << k << " bias " << bias << " residual "
+                << residual;
+          }
+      }
 }
 
 TEST(GemmInt8, IsTheDefinitionBitForBit) {

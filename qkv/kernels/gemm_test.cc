@@ -58,7 +58,8 @@ struct Case {
   int64_t m = 1, n = 1, k = 1;
   int64_t more_lda = 0, more_ldc = 0;
   bool b_along_k = true, src_is_t = false;  // B = W^T of a [n, k] matrix, or B itself
-  bool acc = false, accumulate = false, bias = false, pre = false;
+  bool acc = false, accumulate = false, bias = false, pre = false, residual = false;
+  bool back = false;  // C = (a b) f'(derivative_at)
   Activation activation = Activation::kNone;
 };
 
@@ -67,7 +68,8 @@ std::string text(const Case& c) {
          std::to_string(c.more_lda) + " ldc +" + std::to_string(c.more_ldc) + " along_k " +
          std::to_string(c.b_along_k) + " src_is_t " + std::to_string(c.src_is_t) + " acc " +
          std::to_string(c.acc) + " accumulate " + std::to_string(c.accumulate) + " bias " +
-         std::to_string(c.bias) + " pre " + std::to_string(c.pre) + " activation " +
+         std::to_string(c.bias) + " pre " + std::to_string(c.pre) + " residual " +
+         std::to_string(c.residual) + " back " + std::to_string(c.back) + " activation " +
          std::to_string(static_cast<int>(c.activation));
 }
 
@@ -80,7 +82,7 @@ struct Problem {
   std::vector<T> a, b_t;          // [m, lda]; B [k, n], rounded
   std::vector<A> b, bias, start;  // B as masters; what accumulate adds to
   std::shared_ptr<Buffer> packed;
-  std::vector<T> out, pre;
+  std::vector<T> out, pre, beside;  // beside: residual or derivative_at
   std::vector<A> out_acc;
 
   Problem(const Case& what, uint32_t seed) : c(what), lda(c.k + c.more_lda), ldc(c.n + c.more_ldc) {
@@ -98,6 +100,9 @@ struct Problem {
     start.assign(c.m * ldc, A(kNan));
     for (int64_t i = 0; i < c.m; ++i)
       for (int64_t j = 0; j < c.n; ++j) start[i * ldc + j] = number();
+    beside.assign(c.m * ldc, T(kNan));
+    for (int64_t i = 0; i < c.m; ++i)
+      for (int64_t j = 0; j < c.n; ++j) beside[i * ldc + j] = T(number());
   }
 
   void pack(const GemmKernels<T>& gemm, int64_t part = 0) {
@@ -143,7 +148,9 @@ struct Problem {
             .accumulate = c.accumulate,
             .bias = c.bias ? bias.data() : nullptr,
             .activation = c.activation,
-            .pre = c.pre ? pre.data() : nullptr};
+            .pre = c.pre ? pre.data() : nullptr,
+            .residual = c.residual ? beside.data() : nullptr,
+            .derivative_at = c.back ? beside.data() : nullptr};
   }
 };
 
@@ -165,6 +172,29 @@ double activate(Activation f, double x) {
       return x > 0 ? x + 1 : std::exp(x);
   }
   return x;
+}
+
+/// f'(x); of relu and tanh from f(x).
+double slope(Activation f, double x) {
+  const double tanh_in = std::sqrt(2 / M_PI), t = std::tanh(tanh_in * (x + 0.044715 * x * x * x)),
+               s = 1 / (1 + std::exp(-x));
+  switch (f) {
+    case Activation::kNone:
+      return 1;
+    case Activation::kRelu:
+      return x > 0 ? 1 : 0;
+    case Activation::kGelu:
+      return 0.5 * std::erfc(-x / std::sqrt(2.0)) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * M_PI);
+    case Activation::kGeluTanh:
+      return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * tanh_in * (1 + 3 * 0.044715 * x * x);
+    case Activation::kSilu:
+      return s * (1 + x * (1 - s));
+    case Activation::kTanh:
+      return 1 - x * x;
+    case Activation::kEluPlusOne:
+      return x > 0 ? 1 : std::exp(x);
+  }
+  return 1;
 }
 
 /// Half a unit in the last place, relative, of a type.
@@ -198,13 +228,18 @@ void expect_right(const Problem<T>& p, const std::string& where) {
       double x = sum;
       if (c.accumulate) x += p.start[at], size += std::abs(p.start[at]);
       if (c.bias) x += p.bias[j], size += std::abs(p.bias[j]);
-      const double y = activate(c.activation, x);
+      const double beside = c.residual || c.back ? static_cast<double>(p.beside[at]) : 0;
+      const double factor = c.back ? slope(c.activation, beside) : 1;
+      const double y = c.back ? x * factor : activate(c.activation, x) + beside;
       const double sum_error = static_cast<double>(c.k + 2) * kRoundoff<A> * size + 1e-37;
       const double store = c.acc ? 0 : kRoundoff<T>;
       const double activation_error = c.activation <= Activation::kRelu
                                           ? 0
                                           : (sizeof(A) == 8 ? 1e-14 : 1e-6) * std::max(1.0, std::abs(x));
-      const double bound = (1.2 * sum_error + activation_error) * (1 + store) + store * std::abs(y);
+      const double bound = ((c.back ? std::abs(factor) : 1.2) * sum_error +
+                            (beside != 0 ? kRoundoff<A> * std::abs(y) : 0) + activation_error) *
+                               (1 + store) +
+                           store * std::abs(y);
       if (!(std::abs(got - y) <= bound))
         ++wrong, ADD_FAILURE() << where << ": at " << i << ", " << j << " got " << got << " want " << y
                                << " +- " << bound << "; " << text(c);
@@ -272,7 +307,7 @@ TYPED_TEST(GemmOf, AppliesEveryEpilogue) {
   for (const auto& family : families<TypeParam>())
     for (Activation f : {Activation::kNone, Activation::kRelu, Activation::kGelu, Activation::kGeluTanh,
                          Activation::kSilu, Activation::kTanh, Activation::kEluPlusOne})
-      for (int flags = 0; flags < 8; ++flags)
+      for (int flags = 0; flags < 16; ++flags)
         for (int64_t n : {9, 64, 83})
           check(family,
                 {.m = 19,
@@ -282,8 +317,22 @@ TYPED_TEST(GemmOf, AppliesEveryEpilogue) {
                  .acc = (flags & 1) != 0,
                  .bias = (flags & 2) != 0,
                  .pre = (flags & 4) != 0,
+                 .residual = (flags & 8) != 0,
                  .activation = f},
                 ++seed);
+}
+
+TYPED_TEST(GemmOf, MultipliesByEveryDerivative) {
+  uint32_t seed = 0;
+  for (const auto& family : families<TypeParam>())
+    for (Activation f : {Activation::kNone, Activation::kRelu, Activation::kGelu, Activation::kGeluTanh,
+                         Activation::kSilu, Activation::kTanh, Activation::kEluPlusOne})
+      for (const bool acc : {false, true})
+        for (int64_t n : {9, 64, 83})
+          check(family, {.m = 19, .n = n, .k = 40, .more_ldc = 5, .acc = acc, .back = true, .activation = f},
+                ++seed);
+  for (const auto& family : families<TypeParam>())  // in chunks
+    check(family, {.m = 37, .n = 70, .k = 2500, .back = true, .activation = Activation::kGelu}, 1);
 }
 
 TYPED_TEST(GemmOf, AccumulatesOntoWhatIsThere) {
@@ -463,6 +512,7 @@ TYPED_TEST(GemmOf, IsRightForRandomShapesAndOptions) {
     if (!c.accumulate) {
       c.bias = dice.below(2) == 0;
       c.pre = dice.below(2) == 0;
+      c.residual = dice.below(3) == 0;
       c.activation = static_cast<Activation>(dice.below(6));
     }
     for (const auto& family : families<TypeParam>()) check(family, c, static_cast<uint32_t>(cases));

@@ -6,6 +6,7 @@
 #include "qkv/base/trace.h"
 #include "qkv/models/config_check.h"
 #include "qkv/nn/positions.h"
+#include "qkv/nn/residual.h"
 
 namespace qkv {
 namespace {
@@ -76,9 +77,11 @@ BertLayer::BertLayer(ParameterSet& set, const std::string& name, const BertConfi
 
 Var BertLayer::operator()(Pass& pass, const Var& x, const Segments& text, Probe* probe) const {
   const trace::Span span("encoder_layer");
-  const Var attended = attention_(pass, x, text, x, text, {}, probe);
-  const Var h = attention_norm_(add_dropout(x, attended, pass.rate(dropout_), pass.next_key()));
-  return feed_forward_norm_(add_dropout(h, feed_forward_(pass, h), pass.rate(dropout_), pass.next_key()));
+  const Var h = attention_norm_(add_sublayer(pass, x, dropout_, [&](const Var& residual) {
+    return attention_(pass, x, text, x, text, {}, probe, residual);
+  }));
+  return feed_forward_norm_(
+      add_sublayer(pass, h, dropout_, [&](const Var& residual) { return feed_forward_(pass, h, residual); }));
 }
 
 MaskedLmHead::MaskedLmHead(ParameterSet& set, const BertConfig& c)

@@ -7,6 +7,7 @@
 #include "qkv/base/trace.h"
 #include "qkv/models/config_check.h"
 #include "qkv/nn/positions.h"
+#include "qkv/nn/residual.h"
 
 namespace qkv {
 
@@ -48,15 +49,13 @@ Var Gpt2Block::operator()(Pass& pass, const Var& x, const Segments& text, Segmen
                           Probe* probe) const {
   const trace::Span span("block");
   const Var y = norm1_(x);
-  Var attended;
-  if (memory) {
+  const Var h = add_sublayer(pass, x, dropout_, [&](const Var& residual) {
+    if (!memory) return attention_(pass, y, text, y, text, {}, probe, residual);
     const SegmentMemory::Context context = memory->extend(layer_, x, text);
-    attended = attention_(pass, y, context.queries, norm1_(context.rows), context.keys, {}, probe);
-  } else {
-    attended = attention_(pass, y, text, y, text, {}, probe);
-  }
-  const Var h = add_dropout(x, attended, pass.rate(dropout_), pass.next_key());
-  return add_dropout(h, feed_forward_(pass, norm2_(h)), pass.rate(dropout_), pass.next_key());
+    return attention_(pass, y, context.queries, norm1_(context.rows), context.keys, {}, probe, residual);
+  });
+  return add_sublayer(pass, h, dropout_,
+                      [&](const Var& residual) { return feed_forward_(pass, norm2_(h), residual); });
 }
 
 Gpt2::Gpt2(const Gpt2Config& config, ParameterStart start, DType dtype)

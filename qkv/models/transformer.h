@@ -16,10 +16,12 @@
 #include "qkv/models/transformer_config.h"
 #include "qkv/nn/feed_forward.h"
 #include "qkv/nn/norm.h"
+#include "qkv/nn/residual.h"
 
 namespace qkv {
 
-/// A sub-layer with its residual connection, dropout and norm, around any function of the rows:
+/// A sub-layer with its residual connection, dropout and norm, around any function f(rows,
+/// residual) that adds the residual if it is defined:
 /// post-norm LayerNorm(x + Dropout(f(x))) as in section 3.1, pre-norm x + Dropout(f(LayerNorm(x))). While
 /// training, f(x) is left out for whole sequences with probability `skip` (stochastic depth).
 class Residual {
@@ -29,13 +31,20 @@ class Residual {
 
   template <class Sublayer>
   Var operator()(Pass& pass, const Var& x, const Segments& sequences, Sublayer&& f) const {
-    Var y = f(pre_norm_ ? norm_(x) : x);
-    if (const double p = pass.rate(skip_); p > 0) y = drop_sequences(y, sequences, p, pass.next_key());
-    const Var sum = add_dropout(x, y, pass.rate(dropout_), pass.next_key());
+    const Var of = pre_norm_ ? norm_(x) : x;
+    const double skip = pass.rate(skip_);
+    const Var sum = skip == 0 ? add_sublayer(pass, x, dropout_, [&](const Var& onto) { return f(of, onto); })
+                              : add_kept_sequences(pass, x, f(of, Var{}), sequences, skip);
     return pre_norm_ ? sum : norm_(sum);
   }
 
  private:
+  Var add_kept_sequences(Pass& pass, const Var& x, const Var& y, const Segments& sequences,
+                         double skip) const {
+    const Var kept = drop_sequences(y, sequences, skip, pass.next_key());
+    return add_dropout(x, kept, pass.rate(dropout_), pass.next_key());
+  }
+
   LayerNorm norm_;
   bool pre_norm_;
   double dropout_, skip_;

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "qkv/autograd/ops/elementwise.h"
-#include "qkv/base/trace.h"
+#include "qkv/autograd/ops/feed_forward.h"
 #include "qkv/nn/linear.h"
 #include "qkv/nn/pass.h"
 
@@ -19,12 +19,11 @@ class FeedForward {
         activation_(activation),
         activation_dropout_(activation_dropout) {}
 
-  /// x [n, d_model] -> same shape
-  Var operator()(Pass& pass, const Var& x) const {
-    const trace::Span span("feed_forward");
+  /// x [n, d_model] -> same shape; plus the residual, if it is defined.
+  Var operator()(Pass& pass, const Var& x, const Var& residual = {}) const {
     const double p = pass.rate(activation_dropout_);
-    const Var h = in_(x, activation_);
-    return out_(p > 0 ? dropout(h, p, pass.next_key()) : h);
+    if (p == 0) return feed_forward(x, in_.parameters(), activation_, out_.parameters(), residual);
+    return out_.onto(residual, dropout(in_(x, activation_), p, pass.next_key()));
   }
 
  private:

@@ -16,16 +16,22 @@ namespace qkv {
 class Linear {
  public:
   Linear(ParameterSet& set, const std::string& name, int64_t d_in, int64_t d_out, double gain = 1)
-      : weight_(set.for_products(set.xavier_uniform(name + ".weight", {d_out, d_in}, gain))),
-        bias_(set.constant(name + ".bias", {d_out}, 0)) {}
+      : parameters_{set.for_products(set.xavier_uniform(name + ".weight", {d_out, d_in}, gain)),
+                    set.constant(name + ".bias", {d_out}, 0)} {}
 
   /// x [n, d_in] -> [n, d_out]
   Var operator()(const Var& x, Activation activation = Activation::kNone) const {
-    return linear(x, weight_, bias_, activation);
+    return linear(x, parameters_.weight, parameters_.bias, activation);
+  }
+  /// residual + x W^T + b; without a residual where it is undefined.
+  Var onto(const Var& residual, const Var& x) const {
+    return linear(x, parameters_.weight, parameters_.bias, Activation::kNone, residual);
   }
 
+  const LinearParameters& parameters() const { return parameters_; }
+
  private:
-  ParameterPtr weight_, bias_;
+  LinearParameters parameters_;
 };
 
 /// Linear layers that read the same rows, as one product: [y_1 | y_2 | ...] = x [W_1; W_2; ...]^T + b, with

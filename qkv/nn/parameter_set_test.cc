@@ -183,17 +183,17 @@ TEST(ParameterGradient, TheFirstProductIsStoredAndTheNextIsAdded) {
   const ParameterPtr w = set.xavier_uniform("w", {2, 3});
   const Tensor dy = Tensor::from({1, 2}, {1, 2}), x = Tensor::from({1, 3}, {1, 10, 100});
   const std::vector<double> once = {1, 10, 100, 2, 20, 200};
-  w->add_weight_grad(dy, x);
+  w->add_linear_grads(dy, x, nullptr);
   EXPECT_EQ(w->grad().values(), once);
-  w->add_weight_grad(dy, x);
+  w->add_linear_grads(dy, x, nullptr);
   EXPECT_EQ(w->grad().values(), (std::vector<double>{2, 20, 200, 4, 40, 400}));
   w->zero_grad();
-  w->add_weight_grad(dy, x);
+  w->add_linear_grads(dy, x, nullptr);
   EXPECT_EQ(w->grad().values(), once);
   w->zero_grad();
   EXPECT_EQ(w->grad().values(), (std::vector<double>(6, 0)));
   w->grad().fill(1);  // somebody adds first
-  w->add_weight_grad(dy, x);
+  w->add_linear_grads(dy, x, nullptr);
   EXPECT_EQ(w->grad().values(), (std::vector<double>{2, 11, 101, 3, 21, 201}));
 }
 
@@ -203,15 +203,15 @@ TEST(ParameterStack, GradientsAreZeroPartByPart) {
   const ParameterPtr a = set.xavier_uniform("a", {2, 3}), b = set.xavier_uniform("b", {1, 3});
   const ParameterPtr whole = set.for_products({a, b});
   const Tensor dy = Tensor::from({1, 3}, {1, 2, 3}), x = Tensor::from({1, 3}, {1, 10, 100});
-  whole->add_weight_grad(dy, x);
+  whole->add_linear_grads(dy, x, nullptr);
   EXPECT_EQ(a->grad().values(), (std::vector<double>{1, 10, 100, 2, 20, 200}));
   a->zero_grad();
-  whole->add_weight_grad(dy, x);
+  whole->add_linear_grads(dy, x, nullptr);
   EXPECT_EQ(a->grad().values(), (std::vector<double>{1, 10, 100, 2, 20, 200}));
   EXPECT_EQ(b->grad().values(), (std::vector<double>{6, 60, 600}));
   a->zero_grad();
   b->zero_grad();
-  whole->add_weight_grad(dy, x);
+  whole->add_linear_grads(dy, x, nullptr);
   EXPECT_EQ(whole->grad().values(), (std::vector<double>{1, 10, 100, 2, 20, 200, 3, 30, 300}));
   b->zero_grad();
   EXPECT_EQ(whole->grad().values(), (std::vector<double>{1, 10, 100, 2, 20, 200, 0, 0, 0}));

@@ -27,6 +27,18 @@ void check_rows(const Tensor& t, const char* what) {
   QKV_CHECK(t.stride(1) == 1 || t.size(1) <= 1, kShape, "matmul: {} needs adjacent elements in a row", what);
 }
 
+// What an epilogue reads or writes beside out.
+void check_lies_like(const Tensor& t, const Tensor& out, const char* what) {
+  QKV_CHECK(!t.defined() || (t.shape() == out.shape() && t.stride(0) == out.stride(0)), kShape,
+            "matmul: {} is {} in rows {} apart, needs to lie like out: {}, {} apart", what, t.shape().str(),
+            t.rank() > 0 ? t.stride(0) : 0, out.shape().str(), out.stride(0));
+}
+
+void check_column_sum(const Tensor& x, const Tensor& sum) {
+  QKV_CHECK(!sum.defined() || (sum.is_contiguous() && sum.numel() == x.size(1)), kShape,
+            "the sum over the rows of {} does not give {}", x.shape().str(), sum.shape().str());
+}
+
 // run(row_begin, row_end, column_begin, column_end) for all of an output [m, n], over the threads. What is
 // not cut every thread reads: a's m rows, or b's n columns.
 template <class Run>
@@ -47,8 +59,8 @@ void check_int8(DType dtype) {
 }
 
 void matmul_int8(const Tensor& a, const PackedMatrix& b, const Tensor& out, const MatmulOptions& options) {
-  QKV_CHECK(!options.pre_activation.defined() && !options.accumulate, kUnsupported,
-            "matmul: 8-bit weights are for running, not for training");
+  QKV_CHECK(!options.pre_activation.defined() && !options.derivative_at.defined() && !options.accumulate,
+            kUnsupported, "matmul: 8-bit weights are for running, not for training");
   check_int8(out.dtype());
   const int64_t m = a.size(0), k = b.k, n = b.n;
   // Rows of integers an odd number of cache lines apart, as for transposed copies below.
@@ -81,7 +93,9 @@ void matmul_int8(const Tensor& a, const PackedMatrix& b, const Tensor& out, cons
                 .c = out.data<T>() + m0 * out.stride(0),
                 .ldc = out.stride(0),
                 .bias = options.bias.defined() ? options.bias.data<float>() : nullptr,
-                .activation = options.activation});
+                .activation = options.activation,
+                .residual =
+                    options.residual.defined() ? options.residual.data<T>() + m0 * out.stride(0) : nullptr});
     });
   };
   a.dtype() == DType::kF32 ? quantise(float{}) : quantise(bfloat16{});
@@ -93,7 +107,8 @@ std::string product_text(int64_t m, int64_t k, int64_t n, std::string_view numbe
   return fmt::format("{}x{}x{} {}", m, k, n, numbers);
 }
 
-void multiply_transposed(const Tensor& y, const Tensor& x, const Tensor& out, bool accumulate) {
+void multiply_transposed(const Tensor& y, const Tensor& x, const Tensor& out, const Tensor& column_sum,
+                         bool accumulate) {
   check_rows(y, "y");
   check_rows(x, "x");
   check_rows(out, "out");
@@ -101,6 +116,7 @@ void multiply_transposed(const Tensor& y, const Tensor& x, const Tensor& out, bo
   QKV_CHECK(x.size(0) == m && out.size(0) == n && out.size(1) == k, kShape,
             "transposed_product: {}^T {} does not give {}", y.shape().str(), x.shape().str(),
             out.shape().str());
+  check_column_sum(y, column_sum);
   const trace::Span span("weight_grad", trace::Kind::kKernel);
   span.note([&] { return product_text(n, m, k, name(y.dtype())); });
   trace::count_bytes(y.n_bytes() + x.n_bytes() + (accumulate ? 2 : 1) * out.n_bytes());
@@ -108,6 +124,7 @@ void multiply_transposed(const Tensor& y, const Tensor& x, const Tensor& out, bo
   if (m == 0 && !accumulate) return out.fill(0);
   kernels::visit_dtype(y.dtype(), [&]<class T>(T) {
     const auto& gemm = kernels::table().of<T>().gemm;
+    const auto add_columns = kernels::table().of<T>().rows.column_sum;
     const int64_t block = std::min(m, kReductionBlock);
     // Rows of the transposed copy stand an odd number of cache lines apart: a power of two would map a column
     // of tiles to one L1 set.
@@ -120,6 +137,7 @@ void multiply_transposed(const Tensor& y, const Tensor& x, const Tensor& out, bo
     // Outside of the team's work, which must not throw.
     const T *const y_all = y.data<T>(), *const x_all = x.data<T>();
     accumulator_t<T>* const c_all = out.data<accumulator_t<T>>();
+    accumulator_t<T>* const sum_all = column_sum.defined() ? column_sum.data<accumulator_t<T>>() : nullptr;
     in_step(team, [&](const Team& us) noexcept {
       T* const yt = reinterpret_cast<T*>(transposed->data()) + us.thread() * kTransposedStrip * ldt;
       // x is packed by all for all, in two buffers in turn: whoever packs one has met everybody since they
@@ -144,6 +162,7 @@ void multiply_transposed(const Tensor& y, const Tensor& x, const Tensor& out, bo
           for (int64_t r0 = mine; r0 < end; r0 += kTransposedStrip) {
             const int64_t r1 = std::min(end, r0 + kTransposedStrip);
             gemm.transpose(rows, r1 - r0, ys + r0, y.stride(0), yt, ldt);
+            if (sum_all) add_columns(rows, r1 - r0, ys + r0, y.stride(0), sum_all + r0);
             gemm.run({.m = r1 - r0,
                       .n = k,
                       .k = rows,
@@ -244,13 +263,17 @@ void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const Mat
   QKV_CHECK(!bias.defined() || (bias.numel() == n && bias.is_contiguous()), kShape,
             "matmul: bias is {}{}, needs {} elements", bias.shape().str(),
             bias.is_contiguous() ? "" : " (strided)", n);
-  QKV_CHECK(!pre.defined() || (pre.shape() == out.shape() && pre.stride(0) == out.stride(0)), kShape,
-            "matmul: pre_activation is {} in rows {} apart, needs to lie like out: {}, {} apart",
-            pre.shape().str(), pre.rank() > 0 ? pre.stride(0) : 0, out.shape().str(), out.stride(0));
+  check_lies_like(pre, out, "pre_activation");
+  check_lies_like(options.residual, out, "residual");
+  check_lies_like(options.derivative_at, out, "derivative_at");
+  const Tensor& beside = options.derivative_at.defined() ? options.derivative_at : options.residual;
+  QKV_CHECK(!options.derivative_at.defined() ||
+                (!bias.defined() && !pre.defined() && !options.residual.defined() && !options.accumulate),
+            kUnsupported, "matmul: derivative_at goes with neither bias, pre_activation, residual nor sums");
   const trace::Span span("matmul", trace::Kind::kKernel);
   span.note([&] { return product_text(m, k, n, b.scales.defined() ? "int8" : name(b.dtype)); });
   trace::count_bytes(a.n_bytes() + b.data->bytes() + out.n_bytes() * (options.accumulate ? 2 : 1) +
-                     (pre.defined() ? pre.n_bytes() : 0));
+                     (pre.defined() ? pre.n_bytes() : 0) + (beside.defined() ? beside.n_bytes() : 0));
   count_flops(2 * m * n * k);
   if (b.scales.defined()) return matmul_int8(a, b, out, options);
   kernels::visit_dtype(b.dtype, [&]<class T>(T) {
@@ -273,6 +296,8 @@ void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const Mat
       args.c_acc = out.data<A>();
     if (bias.defined()) args.bias = bias.data<A>();
     if (pre.defined()) args.pre = pre.data<T>();
+    if (options.residual.defined()) args.residual = options.residual.data<T>();
+    if (options.derivative_at.defined()) args.derivative_at = options.derivative_at.data<T>();
     split_output(m, n, k, gemm.block_m, gemm.block_n, [&](int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
       kernels::Gemm<T> part = args;
       part.m = m1 - m0;
@@ -282,23 +307,24 @@ void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const Mat
       if (part.c) part.c += m0 * args.ldc;
       if (part.c_acc) part.c_acc += m0 * args.ldc;
       if (part.pre) part.pre += m0 * args.ldc;
+      if (part.residual) part.residual += m0 * args.ldc;
+      if (part.derivative_at) part.derivative_at += m0 * args.ldc;
       gemm.run(part);
     });
   });
 }
 
-void transposed_product(const Tensor& y, const Tensor& x, const Tensor& out) {
-  multiply_transposed(y, x, out, false);
+void transposed_product(const Tensor& y, const Tensor& x, const Tensor& out, const Tensor& column_sum) {
+  multiply_transposed(y, x, out, column_sum, false);
 }
-void add_transposed_product(const Tensor& y, const Tensor& x, const Tensor& out) {
-  multiply_transposed(y, x, out, true);
+void add_transposed_product(const Tensor& y, const Tensor& x, const Tensor& out, const Tensor& column_sum) {
+  multiply_transposed(y, x, out, column_sum, true);
 }
 
 void add_column_sum(const Tensor& x, const Tensor& out) {
   check_rows(x, "x");
-  QKV_CHECK(out.defined() && out.is_contiguous() && out.numel() == x.size(1), kShape,
-            "add_column_sum: {} does not give {}", x.shape().str(),
-            out.defined() ? out.shape().str() : "undefined");
+  QKV_CHECK(out.defined(), kShape, "add_column_sum: into nothing");
+  check_column_sum(x, out);
   const trace::Span span("bias_grad", trace::Kind::kKernel);
   trace::count_bytes(x.n_bytes() + 2 * out.n_bytes());
   kernels::visit_dtype(x.dtype(), [&]<class T>(T) {

@@ -134,6 +134,20 @@ TEST(AddTransposedProduct, AddsOnAndCrossesItsBlocks) {
     }
 }
 
+TEST(AddTransposedProduct, AddsUpTheColumnsMeanwhile) {
+  for (DType dtype : kDTypes)
+    for (int64_t m : {0, 1, 511, 513, 1100}) {
+      const Tensor y = with_gaps(whole({m, 300}, dtype, 3), 2), x = with_gaps(whole({m, 21}, dtype, 4), 2);
+      const DType sums = accumulator_dtype(dtype);
+      const Tensor out = Tensor::zeros({300, 21}, sums), got = Tensor::full({300}, sums, 5),
+                   want = Tensor::full({300}, sums, 5);
+      add_transposed_product(y, x, out, got);
+      add_column_sum(y, want);
+      EXPECT_EQ(got.values(), want.values()) << name(dtype) << " " << m;
+      EXPECT_EQ(out.values(), product(y.transpose(0, 1).clone(), x).sum) << name(dtype) << " " << m;
+    }
+}
+
 TEST(TransposedProduct, OverwritesWhatIsThere) {
   for (DType dtype : kDTypes)
     for (int64_t m : {0, 1, 511, 512, 513, 1100}) {
@@ -214,6 +228,23 @@ TEST(Matmul, AddsABiasAndKeepsWhatWasThereBeforeTheActivation) {
       EXPECT_EQ(before.values(), expected) << text(dtype, m, k, n);
       for (double& x : expected) x = std::max(x, 0.0);
       EXPECT_EQ(out.values(), expected) << text(dtype, m, k, n);
+    }
+}
+
+// By rows and by columns over the threads, as above.
+TEST(Matmul, AddsAResidualAndGoesBackThroughAnActivation) {
+  const int64_t sizes[][3] = {{9, 20, 35}, {200, 40, 35}, {3, 120, 300}};
+  for (DType dtype : kDTypes)
+    for (const auto& [m, k, n] : sizes) {
+      const Tensor a = whole({m, k}, dtype, 1), b = whole({k, n}, dtype, 2), beside = whole({m, n}, dtype, 3);
+      const Tensor sum = Tensor::empty({m, n}, dtype), back = Tensor::empty({m, n}, dtype);
+      matmul(a, pack_matrix(b, dtype), sum, {.residual = beside});
+      matmul(a, pack_matrix(b, dtype), back, {.activation = Activation::kRelu, .derivative_at = beside});
+      const Values products = product(a, b).sum, at = beside.values();
+      Values sums = products, backs = products;
+      for (size_t i = 0; i < products.size(); ++i) sums[i] += at[i], backs[i] *= at[i] > 0 ? 1 : 0;
+      EXPECT_EQ(sum.values(), Tensor::from({m, n}, sums, dtype).values()) << text(dtype, m, k, n);
+      EXPECT_EQ(back.values(), Tensor::from({m, n}, backs, dtype).values()) << text(dtype, m, k, n);
     }
 }
 
@@ -310,6 +341,9 @@ TEST(Matmul, RefusesWhatDoesNotFit) {
                matmul(f32({3, 4}), b, f32({3, 5}), {.bias = f32({4})}));
   EXPECT_ERROR(kShape, "pre_activation is [3, 4]",
                matmul(f32({3, 4}), b, f32({3, 5}), {.pre_activation = f32({3, 4})}));
+  EXPECT_ERROR(kShape, "residual is [3, 4]", matmul(f32({3, 4}), b, f32({3, 5}), {.residual = f32({3, 4})}));
+  EXPECT_ERROR(kUnsupported, "derivative_at goes with neither",
+               matmul(f32({3, 4}), b, f32({3, 5}), {.bias = f32({5}), .derivative_at = f32({3, 5})}));
   EXPECT_ERROR(kShape, "pack_matrix: needs a matrix", pack_matrix(f32({4}), DType::kF32));
   EXPECT_ERROR(
       kUnsupported, "8-bit weights are for running",
@@ -325,7 +359,8 @@ TEST(Matmul, RefusesWhatDoesNotFit) {
   EXPECT_ERROR(kShape, "does not give [5, 4]", add_transposed_product(f32({3, 4}), f32({3, 5}), f32({5, 4})));
   EXPECT_ERROR(kDtype, "holds f32",
                add_transposed_product(Tensor::zeros({3, 4}, DType::kF64), f32({3, 5}), f32({4, 5})));
-  EXPECT_ERROR(kShape, "add_column_sum: [3, 4] does not give [3]", add_column_sum(f32({3, 4}), f32({3})));
+  EXPECT_ERROR(kShape, "the sum over the rows of [3, 4] does not give [3]",
+               add_column_sum(f32({3, 4}), f32({3})));
 }
 
 }  // namespace

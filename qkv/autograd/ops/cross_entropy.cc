@@ -103,8 +103,7 @@ void run(std::vector<Side>& sides, const ParameterPtr& weight, const ParameterPt
       const Tensor dz = side.dlogits.rows(0, rows), h = side.hidden.value().rows(begin, begin + rows);
       if (side.dhidden.defined())
         matmul(dz, weight->packed(h.dtype()), side.dhidden.rows(begin, begin + rows));
-      if (weight->trainable()) weight->add_weight_grad(dz, h);
-      if (bias && bias->trainable()) add_column_sum(dz, bias->grad());
+      weight->add_linear_grads(dz, h, bias);
     }
   }
   for (double row : loss) result.loss_sum += row;

@@ -28,36 +28,54 @@ Tensor rows_of(const Tensor& stack, const ParameterRows& rows) {
 
 }  // namespace
 
-Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias, Activation activation) {
+bool trains(const ParameterPtr& weight, const ParameterPtr& bias) {
+  return weight->trainable() || (bias && bias->trainable());
+}
+
+LinearStep linear_forward(const Tensor& x, const ParameterPtr& weight, const ParameterPtr& bias,
+                          Activation activation, bool keep, const Tensor& residual) {
+  QKV_CHECK(x.rank() == 2 && x.size(1) == weight->shape()[1], kShape, "linear: {} takes rows of {}, got {}",
+            weight->name(), weight->shape()[1], x.shape().str());
+  LinearStep step{.out = Tensor::empty({x.size(0), weight->shape()[0]}, x.dtype()), .kept = {}};
+  MatmulOptions options;
+  if (bias) options.bias = bias->value();
+  options.activation = activation;
+  options.residual = residual;
+  if (keep && activation != Activation::kNone) {
+    const bool from_output = activation == Activation::kRelu || activation == Activation::kTanh;
+    step.kept = from_output ? step.out : Tensor::empty(step.out.shape(), step.out.dtype());
+    if (!from_output) options.pre_activation = step.kept;
+  }
+  matmul(x, weight->packed_transposed(x.dtype()), step.out, options);
+  return step;
+}
+
+void linear_backward(const Tensor& dy, const Var& x, const ParameterPtr& weight, const ParameterPtr& bias) {
+  if (x.requires_grad()) {
+    const Tensor dx = Tensor::empty(x.value().shape(), x.dtype());
+    matmul(dy, weight->packed(dy.dtype()), dx);
+    x.add_grad(dx);
+  }
+  weight->add_linear_grads(dy, x.value(), bias);
+}
+
+Var linear(const Var& x, const ParameterPtr& weight, const ParameterPtr& bias, Activation activation,
+           const Var& residual) {
   const trace::Span span("linear", trace::Kind::kOp);
   span.note([&] { return weight->name(); });
-  const Tensor& in = x.value();
-  QKV_CHECK(in.rank() == 2 && in.size(1) == weight->shape()[1], kShape, "linear: {} takes rows of {}, got {}",
-            weight->name(), weight->shape()[1], in.shape().str());
-  const Tensor out = Tensor::empty({in.size(0), weight->shape()[0]}, in.dtype());
-  const bool trainable = weight->trainable() || (bias && bias->trainable());
-  const bool keep = grad_enabled() && (x.requires_grad() || trainable);
-  const bool from_output = activation == Activation::kRelu || activation == Activation::kTanh;
-  Tensor kept = out;
-  MatmulOptions options{.bias = bias ? bias->value() : Tensor{},
-                        .activation = activation,
-                        .pre_activation = {},
-                        .accumulate = false};
-  if (keep && activation != Activation::kNone && !from_output)
-    options.pre_activation = kept = Tensor::empty(out.shape(), out.dtype());
-  matmul(in, weight->packed_transposed(in.dtype()), out, options);
-  if (activation == Activation::kNone) kept = {};
-
-  return Var::result(out, x.requires_grad() || trainable, {x}, [=](const Tensor& grad) {
+  QKV_CHECK(!residual.defined() || activation == Activation::kNone, kUnsupported,
+            "linear: {} has an activation, and cannot take a residual", weight->name());
+  const bool differentiable = x.requires_grad() || residual.requires_grad() || trains(weight, bias);
+  const LinearStep step =
+      linear_forward(x.value(), weight, bias, activation, grad_enabled() && differentiable,
+                     residual.defined() ? residual.value().contiguous() : Tensor{});
+  std::vector<Var> inputs = {x};
+  if (residual.defined()) inputs.push_back(residual);
+  return Var::result(step.out, differentiable, std::move(inputs), [=, kept = step.kept](const Tensor& grad) {
     Tensor dy = grad.contiguous();
-    if (activation != Activation::kNone) dy = through_activation(dy, activation, kept);
-    if (x.requires_grad()) {
-      const Tensor dx = Tensor::empty(x.value().shape(), x.dtype());
-      matmul(dy, weight->packed(dy.dtype()), dx);
-      x.add_grad(dx);
-    }
-    if (weight->trainable()) weight->add_weight_grad(dy, x.value());
-    if (bias && bias->trainable()) add_column_sum(dy, bias->grad());
+    if (residual.requires_grad()) residual.add_grad(dy);
+    if (kept.defined()) dy = through_activation(dy, activation, kept);
+    linear_backward(dy, x, weight, bias);
   });
 }
 
@@ -73,18 +91,20 @@ Var linear(const Var& x, const ParameterRows& weight, const ParameterRows& bias)
   if (bias.parameter) options.bias = rows_of(bias.parameter->value(), bias);
   matmul(x.value(), pack_matrix(w.transpose(0, 1), x.dtype()), out, options);
   const bool trains_bias = bias.parameter && bias.parameter->trainable();
-  return Var::result(out, x.requires_grad() || weight.parameter->trainable() || trains_bias, {x},
-                     [=](const Tensor& grad) {
-                       const Tensor dy = grad.contiguous();
-                       if (x.requires_grad()) {
-                         const Tensor dx = Tensor::empty(x.value().shape(), x.dtype());
-                         matmul(dy, pack_matrix(w, dy.dtype()), dx);
-                         x.add_grad(dx);
-                       }
-                       if (weight.parameter->trainable())
-                         add_transposed_product(dy, x.value(), rows_of(weight.parameter->grad(), weight));
-                       if (trains_bias) add_column_sum(dy, rows_of(bias.parameter->grad(), bias));
-                     });
+  return Var::result(
+      out, x.requires_grad() || weight.parameter->trainable() || trains_bias, {x}, [=](const Tensor& grad) {
+        const Tensor dy = grad.contiguous();
+        if (x.requires_grad()) {
+          const Tensor dx = Tensor::empty(x.value().shape(), x.dtype());
+          matmul(dy, pack_matrix(w, dy.dtype()), dx);
+          x.add_grad(dx);
+        }
+        const Tensor sum = trains_bias ? rows_of(bias.parameter->grad(), bias) : Tensor{};
+        if (weight.parameter->trainable())
+          add_transposed_product(dy, x.value(), rows_of(weight.parameter->grad(), weight), sum);
+        else if (trains_bias)
+          add_column_sum(dy, sum);
+      });
 }
 
 }  // namespace qkv

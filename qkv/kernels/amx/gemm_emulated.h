@@ -18,8 +18,14 @@ struct Lane {
   float v;
   static Lane set(float x) { return {x}; }
   static Lane zero() { return {0}; }
-  static Lane load(const float* p) { return {*p}; }
-  static Lane load(const float* p, int64_t n) { return {n > 0 ? *p : 0}; }
+  template <class T>
+  static Lane load(const T* p) {
+    return {static_cast<float>(*p)};
+  }
+  template <class T>
+  static Lane load(const T* p, int64_t n) {
+    return n > 0 ? load(p) : zero();
+  }
   void store(float* p) const { *p = v; }
   void store(bfloat16* p) const { *p = bfloat16(v); }
   template <class T>
@@ -30,7 +36,9 @@ struct Lane {
   friend Lane operator-(Lane a, Lane b) { return {a.v - b.v}; }
   friend Lane operator*(Lane a, Lane b) { return {a.v * b.v}; }
   friend Lane operator/(Lane a, Lane b) { return {a.v / b.v}; }
+  friend bool operator<(Lane a, Lane b) { return a.v < b.v; }
 };
+inline Lane keep(bool kept, Lane a) { return kept ? a : Lane::zero(); }
 inline Lane fma(Lane a, Lane b, Lane c) { return {std::fma(a.v, b.v, c.v)}; }
 inline Lane fnma(Lane a, Lane b, Lane c) { return {std::fma(-a.v, b.v, c.v)}; }
 inline Lane min(Lane a, Lane b) { return {a.v < b.v ? a.v : b.v}; }

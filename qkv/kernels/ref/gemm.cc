@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "qkv/kernels/ref/gemm_activation.h"
+#include "qkv/kernels/ref/activation.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {
@@ -50,9 +50,11 @@ void run(const Gemm<T>& args) noexcept {
           args.c_acc[at] += sum[j];
           continue;
         }
+        if (args.derivative_at) sum[j] *= ref::derivative(args.activation, A(args.derivative_at[at]));
         const A x = args.bias ? sum[j] + args.bias[col] : sum[j];
         if (args.pre) args.pre[at] = static_cast<T>(x);
-        const A y = ref::activate(args.activation, x);
+        A y = args.derivative_at ? x : ref::activate(args.activation, x);
+        if (args.residual) y += A(args.residual[at]);
         if (args.c)
           args.c[at] = static_cast<T>(y);
         else

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "qkv/kernels/ref/gemm_activation.h"
+#include "qkv/kernels/ref/activation.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {
@@ -28,7 +28,9 @@ void run(const Int8Gemm<T>& g) noexcept {
       for (int64_t p = 0; p < g.k; ++p) sum += int32_t{g.a[i * g.lda + p]} * int32_t{b[j * g.k + p]};
       float x = static_cast<float>(sum) * (g.a_scales[i] * g.b_scales[j]);
       if (g.bias) x += g.bias[j];
-      g.c[i * g.ldc + j] = T(ref::activate(g.activation, x));
+      x = ref::activate(g.activation, x);
+      if (g.residual) x += static_cast<float>(g.residual[i * g.ldc + j]);
+      g.c[i * g.ldc + j] = T(x);
     }
 }
 

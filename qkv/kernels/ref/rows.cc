@@ -4,8 +4,8 @@
 
 #include <cmath>
 #include <limits>
-#include <numbers>
 
+#include "qkv/kernels/ref/activation.h"
 #include "qkv/kernels/table.h"
 
 namespace qkv::kernels {
@@ -155,59 +155,11 @@ struct Rows {
     for (int64_t i = 0; i < n; ++i) y[i] = T(A(a[i]) * A(b[i]));
   }
 
-  static constexpr A kRsqrt2 = A(1 / std::numbers::sqrt2), kRsqrt2Pi = A(0.39894228040143267794);
-  static constexpr A kTanhIn = A(0.79788456080286535588),
-                     kTanhCube = A(0.044715);  // sqrt(2/pi); Hendrycks and Gimpel 2016
-
-  static A apply(Activation f, A x) {
-    switch (f) {
-      case Activation::kNone:
-        return x;
-      case Activation::kRelu:
-        return x < 0 ? 0 : x;  // keeps NaN
-      case Activation::kGelu:
-        return A(0.5) * x * (1 + std::erf(x * kRsqrt2));
-      case Activation::kGeluTanh:
-        return A(0.5) * x * (1 + std::tanh(kTanhIn * (x + kTanhCube * x * x * x)));
-      case Activation::kSilu:
-        return x / (1 + std::exp(-x));
-      case Activation::kTanh:
-        return std::tanh(x);
-      case Activation::kEluPlusOne:
-        return x > 0 ? x + 1 : std::exp(x);
-    }
-    return x;
-  }
-
-  static A derivative(Activation f, A x) {
-    switch (f) {
-      case Activation::kNone:
-        return 1;
-      case Activation::kRelu:
-        return x > 0 ? 1 : 0;
-      case Activation::kGelu:
-        return A(0.5) * (1 + std::erf(x * kRsqrt2)) + x * kRsqrt2Pi * std::exp(A(-0.5) * x * x);
-      case Activation::kGeluTanh: {
-        const A t = std::tanh(kTanhIn * (x + kTanhCube * x * x * x));
-        return A(0.5) * (1 + t) + A(0.5) * x * (1 - t * t) * kTanhIn * (1 + 3 * kTanhCube * x * x);
-      }
-      case Activation::kSilu: {
-        const A s = 1 / (1 + std::exp(-x));
-        return s * (1 + x * (1 - s));
-      }
-      case Activation::kTanh:
-        return 1 - x * x;  // x is the output
-      case Activation::kEluPlusOne:
-        return x > 0 ? A(1) : std::exp(x);
-    }
-    return 1;
-  }
-
   static void activation(int64_t n, Activation f, const T* x, T* y) noexcept {
-    for (int64_t i = 0; i < n; ++i) y[i] = T(apply(f, A(x[i])));
+    for (int64_t i = 0; i < n; ++i) y[i] = T(ref::activate(f, A(x[i])));
   }
   static void activation_backward(int64_t n, Activation f, const T* dy, const T* pre, T* dx) noexcept {
-    for (int64_t i = 0; i < n; ++i) dx[i] = T(A(dy[i]) * derivative(f, A(pre[i])));
+    for (int64_t i = 0; i < n; ++i) dx[i] = T(A(dy[i]) * ref::derivative(f, A(pre[i])));
   }
 
   static void column_sum(int64_t rows, int64_t cols, const T* x, int64_t ld, A* out) noexcept {

@@ -1,6 +1,7 @@
 #pragma once
 // What happens to a tile of finished sums on its way to C: bias, copy before the activation, activation,
-// rounding. The sums lie in L1 as float, rows `ld` apart, readable to the end of the last vector.
+// residual, rounding; or, on the way back, the derivative of the activation. The sums lie in L1 as float,
+// rows `ld` apart, readable to the end of the last vector.
 
 #include <cstdint>
 
@@ -10,7 +11,8 @@
 namespace qkv::kernels::simd {
 
 /// Narrow::store(bfloat16*, Vec[, n]) rounds, Narrow::store(float*, Vec[, n]) just stores (loops.h).
-template <class Vec, class Narrow, class F, class T>
+/// kBack: C = sums f'(derivative_at), else what runs forward.
+template <class Vec, class Narrow, class F, bool kBack, class T>
 void finish_as(const Gemm<T>& g, const float* sums, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
                int64_t cols) noexcept {
   constexpr int64_t kLanes = Vec::kLanes;
@@ -19,12 +21,19 @@ void finish_as(const Gemm<T>& g, const float* sums, int64_t ld, int64_t row0, in
   T* c = g.c ? g.c + first : nullptr;
   T* pre = g.pre ? g.pre + first : nullptr;
   float* c_acc = g.c_acc ? g.c_acc + first : nullptr;
+  // Read beside C: one of them at most.
+  const T* beside = kBack ? g.derivative_at + first : g.residual ? g.residual + first : nullptr;
   // `n` is nothing for a whole vector, else the number of columns left.
   const auto vector = [&](int64_t j, auto... n) __attribute__((always_inline)) {
-    Vec x = Vec::load(sums + j);
-    if (bias) x = x + Vec::load(bias + j, n...);
-    if (pre) Narrow::store(pre + j, x, n...);
-    const Vec y = F::value(x);
+    Vec x = Vec::load(sums + j), y;
+    if constexpr (kBack) {
+      y = x * F::slope(Vec::load(beside + j, n...));
+    } else {
+      if (bias) x = x + Vec::load(bias + j, n...);
+      if (pre) Narrow::store(pre + j, x, n...);
+      y = F::value(x);
+      if (beside) y = y + Vec::load(beside + j, n...);
+    }
     if (c)
       Narrow::store(c + j, y, n...);
     else
@@ -38,6 +47,7 @@ void finish_as(const Gemm<T>& g, const float* sums, int64_t ld, int64_t row0, in
     if (c) c += ldc;
     if (pre) pre += ldc;
     if (c_acc) c_acc += ldc;
+    if (beside) beside += ldc;
   }
 }
 
@@ -57,8 +67,10 @@ template <class Vec, class Narrow, class T>
 void finish(const Gemm<T>& g, const float* sums, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
             int64_t cols) noexcept {
   if (g.accumulate) return add_up<Vec>(g, sums, ld, row0, rows, col0, cols);
-  with_activation(g.activation,
-                  [&]<class F>(F) { finish_as<Vec, Narrow, F>(g, sums, ld, row0, rows, col0, cols); });
+  with_activation(g.activation, [&]<class F>(F) {
+    g.derivative_at ? finish_as<Vec, Narrow, F, true>(g, sums, ld, row0, rows, col0, cols)
+                    : finish_as<Vec, Narrow, F, false>(g, sums, ld, row0, rows, col0, cols);
+  });
 }
 
 }  // namespace qkv::kernels::simd

@@ -69,13 +69,17 @@ void dequantise(const Int8Gemm<T>& g, const int32_t* offsets, const float* sums,
   with_activation(g.activation, [&]<class F>(F) {
     for (int64_t i = 0; i < rows; ++i, sums += ld) {
       const V scale = V::set(g.a_scales[row0 + i]);
-      T* c = g.c + (row0 + i) * g.ldc + col0;
+      const int64_t first = (row0 + i) * g.ldc + col0;
+      T* c = g.c + first;
+      const T* residual = g.residual ? g.residual + first : nullptr;
       each<V, 1>(cols, [&](int, int64_t j, auto at) {
         I sum = I::load(sums + j);
         if (offsets) sum = sum - I::load(reinterpret_cast<const float*>(offsets + col0 + j));
         V x = sum.to_float() * (scale * at.load(g.b_scales + col0 + j));
         if (g.bias) x = x + at.load(g.bias + col0 + j);
-        at.store(c + j, F::value(x));
+        x = F::value(x);
+        if (residual) x = x + at.load(residual + j);
+        at.store(c + j, x);
       });
     }
   });

@@ -39,7 +39,8 @@ struct FloatSums {
   using Vec = V;
   using Args = Gemm<T>;
   static float* sums_go_to(const Args& g) {
-    return g.accumulate || (!g.bias && !g.pre && g.activation == Activation::kNone) ? g.c_acc : nullptr;
+    return g.accumulate || (!g.bias && !g.pre && !g.residual && g.activation == Activation::kNone) ? g.c_acc
+                                                                                                   : nullptr;
   }
   static bool adds(const Args& g) { return g.accumulate; }
   static void finish(const Args& g, const float* sums, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
