@@ -8,6 +8,7 @@
 
 #include "qkv/attention/caches/row_store.h"
 #include "qkv/base/checked.h"
+#include "qkv/base/parallel.h"
 #include "qkv/base/quote.h"
 
 namespace qkv {
@@ -147,7 +148,8 @@ void KvCache::append(const Segments& rows, const Tensor& k, const Tensor& v) {
                 v.size(0) == rows.n_tokens(),
             kShape, "kv cache: keys {} and values {} do not fit [{}, {}] and [{}, {}]", k.shape().str(),
             v.shape().str(), rows.n_tokens(), shape.k_width(), rows.n_tokens(), shape.v_width());
-  const Tensor k_kept = k.contiguous(), v_kept = v.contiguous();
+  const auto in_rows = [](const Tensor& t) { return t.stride(1) == 1 ? t : t.contiguous(); };
+  const Tensor k_rows = in_rows(k), v_rows = in_rows(v);
   for (int64_t s = 0; s < size(); ++s) store_->check_append(rows.length(s));
   int64_t reserved = 0;
   try {
@@ -156,11 +158,15 @@ void KvCache::append(const Segments& rows, const Tensor& k, const Tensor& v) {
     for (int64_t s = 0; s <= reserved; ++s) store_->truncate(s, length(s));  // gives unused pages back
     throw;
   }
-  const int64_t element = size_of(shape.dtype);
-  for (int64_t s = 0; s < size(); ++s)
-    for (int64_t i = rows.begin(s); i < rows.begin(s) + rows.length(s); ++i)
-      store_->push(s, k_kept.bytes() + i * shape.k_width() * element,
-                   v_kept.bytes() + i * shape.v_width() * element);
+  const int64_t k_bytes = k_rows.stride(0) * size_of(shape.dtype),
+                v_bytes = v_rows.stride(0) * size_of(shape.dtype);
+  parallel_items(
+      size(),
+      [&](int64_t s) {
+        for (int64_t i = rows.begin(s); i < rows.begin(s) + rows.length(s); ++i)
+          store_->push(s, k_rows.bytes() + i * k_bytes, v_rows.bytes() + i * v_bytes);
+      },
+      rows.n_tokens() * format_.row_bytes);
 }
 
 void KvCache::select(std::span<const int32_t> parents) {

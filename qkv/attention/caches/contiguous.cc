@@ -38,7 +38,11 @@ class ContiguousStore final : public RowStore {
   void truncate(int64_t s, int64_t length) override { sequences_[s].length = length; }
 
   void select(std::span<const int32_t> parents) override {
-    become_children(sequences_, parents, [&](const Sequence& s) { return s.rows ? copy(s, s.capacity) : s; });
+    int64_t rows = 0;
+    for (const int32_t parent : parents) rows += sequences_[parent].length;
+    become_children(
+        sequences_, parents, [&](const Sequence& s) { return s.rows ? copy(s, s.capacity) : s; },
+        rows * format_.row_bytes);
   }
 
   KeyValueSpan span(int64_t s) const override {

@@ -21,7 +21,7 @@ class RowStore {
   virtual void check_append(int64_t /*rows*/) const {}
   /// Makes room for n more rows of a sequence. Where it throws, the sequence is as it was.
   virtual void reserve(int64_t sequence, int64_t n) = 0;
-  /// k and v become its next row, for which there is room.
+  /// k and v become its next row, for which there is room. Threads may push to different sequences at once.
   virtual void push(int64_t sequence, const void* k, const void* v) = 0;
   /// The same with a row that is stored already, as restoring does.
   virtual void push_stored(int64_t sequence, const std::byte* row) = 0;
