@@ -168,15 +168,15 @@ class Decode {
           keys = {.j0 = j0, .cols = cols, .k = k.x, .k_stride = k.ld};
           values = {.x = v.x, .rows = cols, .cols = p_.d_v(), .ld = v.ld};
           // A part of the next tile's whole rows with each head. What is widened is not fetched.
-          if (j0 + kTile < end && (!seq.cached || seq.cached->stored == Stored::kPlain)) {
-            const int64_t next = std::min(kTile, end - j0 - kTile), first = next * g / n,
-                          rows_ahead = next * (g + 1) / n - first;
+          if (const NextTile next = after(item, j0, end);
+              next.rows > 0 && (!next.seq->cached || next.seq->cached->stored == Stored::kPlain)) {
+            const int64_t first = next.rows * g / n, rows_ahead = next.rows * (g + 1) / n - first;
             const auto ahead = [&](const TileRows<T>& tile, int64_t d) -> kernels::Ahead {
               constexpr int64_t kBytes = sizeof(T);
               return {tile.x + first * tile.ld, rows_ahead, n * d * kBytes, tile.ld * kBytes};
             };
-            keys.ahead = ahead(key_rows(p_, seq, item.begin, j0 + kTile, 0, scratch), p_.width);
-            values.ahead = ahead(value_rows(p_, seq, item.begin, j0 + kTile, 0, scratch), p_.d_v());
+            keys.ahead = ahead(key_rows(p_, *next.seq, item.begin, next.j0, 0, scratch), p_.width);
+            values.ahead = ahead(value_rows(p_, *next.seq, item.begin, next.j0, 0, scratch), p_.d_v());
           }
         } else {
           keys = key_tile(p_, seq, kv_head, j0, cols, scratch);
@@ -201,6 +201,23 @@ class Decode {
   struct Words {
     uint64_t *visible, *keep;
   };
+
+  // What this thread reads after the tile at j0: the next of the same keys, or the first of the block that is
+  // probably its next, where the threads take blocks in turn.
+  struct NextTile {
+    const Sequence<T>* seq = nullptr;
+    int64_t j0 = 0, rows = 0;
+  };
+  NextTile after(const SplitItem& item, int64_t j0, int64_t end) const {
+    const auto tile = [&](const QueryBlock& block, int64_t at, int64_t to) -> NextTile {
+      return {&p_.sequences[block.sequence], at, std::min(kTile, to - at)};
+    };
+    if (j0 + kTile < end) return tile(blocks_[item.block], j0 + kTile, end);
+    const int64_t next = item.block + threads();
+    if (next >= static_cast<int64_t>(blocks_.size())) return {};
+    const QueryBlock& block = blocks_[next];
+    return tile(block, block.keys.begin / kTile * kTile, block.keys.end);
+  }
 
   // Scores of the rows of heads h0 .. that share a tile of keys, and their dropout. Returns the scale still
   // to be applied.
