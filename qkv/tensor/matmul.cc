@@ -39,18 +39,30 @@ void check_column_sum(const Tensor& x, const Tensor& sum) {
             "the sum over the rows of {} does not give {}", x.shape().str(), sum.shape().str());
 }
 
-// run(row_begin, row_end, column_begin, column_end) for all of an output [m, n], over the threads. What is
-// not cut every thread reads: a's m rows, or b's n columns.
-template <class Run>
-void split_output(int64_t m, int64_t n, int64_t k, int64_t block_m, int64_t block_n, Run&& run) {
-  const int64_t rows_for_all = block_m * threads(), columns_for_all = block_n * threads();
-  if (m * n * k < kWorthAFork)
-    run(int64_t{0}, m, int64_t{0}, n);
-  else if (m >= rows_for_all && (m >= n || n < columns_for_all))
-    parallel_for(m, block_m, [&](int64_t begin, int64_t end) { run(begin, end, int64_t{0}, n); });
-  else
-    parallel_for(n, block_n, [&](int64_t begin, int64_t end) { run(int64_t{0}, m, begin, end); });
-}
+// How threads cut an output [m, n]: by rows or by columns. What is not cut every thread reads: a's m rows, or
+// b's n columns.
+struct Cut {
+  int64_t m, n, block_m, block_n;
+  bool by_rows, alone;
+
+  Cut(int64_t m_, int64_t n_, int64_t k, int64_t block_m_, int64_t block_n_)
+      : m(m_), n(n_), block_m(block_m_), block_n(block_n_) {
+    const int64_t rows_for_all = block_m * threads(), columns_for_all = block_n * threads();
+    alone = m * n * k < kWorthAFork;
+    by_rows = m >= rows_for_all && (m >= n || n < columns_for_all);
+  }
+  int64_t team() const {
+    return alone ? 1 : by_rows ? ceil_div(m, block_m) : std::max<int64_t>(1, ceil_div(n, block_n));
+  }
+  // run(row_begin, row_end, column_begin, column_end) for this thread's part.
+  template <class Run>
+  void share(const Team& us, Run&& run) const {
+    if (by_rows)
+      us.share(m, block_m, [&](int64_t begin, int64_t end) { run(begin, end, int64_t{0}, n); });
+    else
+      us.share(n, block_n, [&](int64_t begin, int64_t end) { run(int64_t{0}, m, begin, end); });
+  }
+};
 
 // Whether two dtypes of tensors have 8-bit products.
 void check_int8(DType dtype) {
@@ -68,38 +80,52 @@ void matmul_int8(const Tensor& a, const PackedMatrix& b, const Tensor& out, cons
   const auto integers = Buffer::allocate(std::max<int64_t>(1, m * ldq));
   const Tensor a_scales = Tensor::empty({m}, DType::kF32);
   int8_t* const q = reinterpret_cast<int8_t*>(integers->data());
-  const auto quantise = [&]<class T>(T) {
-    const trace::Span span("quantise", trace::Kind::kKernel);
-    trace::count_bytes(a.n_bytes() + m * k);
-    parallel_for(m, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, k)), [&](int64_t begin, int64_t end) {
-      kernels::table().of<T>().int8.quantise_rows(end - begin, k, a.data<T>() + begin * a.stride(0),
-                                                  a.stride(0), q + begin * ldq, ldq,
-                                                  a_scales.data<float>() + begin);
-    });
-  };
-  const auto multiply = [&]<class T>(T) {
-    const auto& int8 = kernels::table().of<T>().int8;
-    split_output(m, n, k, int8.block_m, int8.block_n, [&](int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
+  float* const scales = a_scales.data<float>();
+  const auto multiply = [&]<class In, class Out>(In, Out) {
+    const auto quantise_rows = kernels::table().of<In>().int8.quantise_rows;
+    const auto& int8 = kernels::table().of<Out>().int8;
+    const In* const rows = a.data<In>();
+    Out* const c = out.data<Out>();
+    const Out* const residual = options.residual.defined() ? options.residual.data<Out>() : nullptr;
+    const float *const b_scales = b.scales.data<float>(), *const bias = options.bias.defined()
+                                                                            ? options.bias.data<float>()
+                                                                            : nullptr;
+    const auto quantise = [&](int64_t begin, int64_t end) {
+      quantise_rows(end - begin, k, rows + begin * a.stride(0), a.stride(0), q + begin * ldq, ldq,
+                    scales + begin);
+    };
+    const auto run = [&](int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
       int8.run({.m = m1 - m0,
                 .n = n,
                 .k = k,
                 .a = q + m0 * ldq,
                 .lda = ldq,
-                .a_scales = a_scales.data<float>() + m0,
+                .a_scales = scales + m0,
                 .b = b.data->data(),
-                .b_scales = b.scales.data<float>(),
+                .b_scales = b_scales,
                 .n_begin = n0,
                 .n_end = n1,
-                .c = out.data<T>() + m0 * out.stride(0),
+                .c = c + m0 * out.stride(0),
                 .ldc = out.stride(0),
-                .bias = options.bias.defined() ? options.bias.data<float>() : nullptr,
+                .bias = bias,
                 .activation = options.activation,
-                .residual =
-                    options.residual.defined() ? options.residual.data<T>() + m0 * out.stride(0) : nullptr});
+                .residual = residual ? residual + m0 * out.stride(0) : nullptr});
+    };
+    const Cut cut(m, n, k, int8.block_m, int8.block_n);
+    in_step(cut.team(), [&](const Team& us) noexcept {
+      if (cut.by_rows) {  // rows become integers where they are multiplied
+        us.share(m, cut.block_m, quantise);
+      } else {
+        us.share(m, 1, quantise);
+        us.meet();
+      }
+      cut.share(us, run);
     });
   };
-  a.dtype() == DType::kF32 ? quantise(float{}) : quantise(bfloat16{});
-  out.dtype() == DType::kF32 ? multiply(float{}) : multiply(bfloat16{});
+  const auto into = [&]<class In>(In in) {
+    out.dtype() == DType::kF32 ? multiply(in, float{}) : multiply(in, bfloat16{});
+  };
+  a.dtype() == DType::kF32 ? into(float{}) : into(bfloat16{});
 }
 
 // As [m, k] [k, n] is written for short.
@@ -298,7 +324,8 @@ void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const Mat
     if (pre.defined()) args.pre = pre.data<T>();
     if (options.residual.defined()) args.residual = options.residual.data<T>();
     if (options.derivative_at.defined()) args.derivative_at = options.derivative_at.data<T>();
-    split_output(m, n, k, gemm.block_m, gemm.block_n, [&](int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
+    const Cut cut(m, n, k, gemm.block_m, gemm.block_n);
+    const auto run = [&](int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
       kernels::Gemm<T> part = args;
       part.m = m1 - m0;
       part.n_begin = n0;
@@ -310,7 +337,8 @@ void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const Mat
       if (part.residual) part.residual += m0 * args.ldc;
       if (part.derivative_at) part.derivative_at += m0 * args.ldc;
       gemm.run(part);
-    });
+    };
+    in_step(cut.team(), [&](const Team& us) noexcept { cut.share(us, run); });
   });
 }
 
