@@ -63,6 +63,9 @@ TEST(Gradients, OfLinearOntoAResidual) {
   const Var x(inputs[0]), residual(inputs[1]);
   EXPECT_EQ(linear(x, w, b, Activation::kNone, residual).value().values(),
             add(residual, linear(x, w, b)).value().values());
+  const Var row(random_tensor({1, 7}, 3)), column_view(random_tensor({1, 6}, 4).columns(0, 3));
+  EXPECT_EQ(linear(row, w, b, Activation::kNone, column_view).value().values(),
+            add(column_view, linear(row, w, b)).value().values());
   EXPECT_ERROR(kUnsupported, "w has an activation", linear(x, w, b, Activation::kRelu, residual));
   EXPECT_ERROR(kShape, "residual is [4, 3]",
                linear(x, w, b, Activation::kNone, Var(random_tensor({4, 3}, 4))));

@@ -90,7 +90,7 @@ void Parameter::keep_packed(const Precision& precision) {
 const Tensor& Parameter::grad_memory() {
   if (!grad_.defined())
     grad_ =
-        whole_ ? whole_->grad_memory().rows(row_, row_ + shape_[0]) : Tensor::zeros(shape_, value().dtype());
+        whole_ ? whole_->grad_memory().rows(row_, row_ + shape_[0]) : Tensor::empty(shape_, value().dtype());
   return grad_;
 }
 
@@ -111,10 +111,13 @@ void Parameter::set_grad_written() {
 
 const Tensor& Parameter::grad() {
   const Tensor& sum = grad_memory();
-  if (parts_.empty() && grad_is_zero_) std::memset(sum.bytes(), 0, static_cast<size_t>(sum.n_bytes()));
-  for (const std::weak_ptr<Parameter>& part : parts_)
-    if (const ParameterPtr p = part.lock()) (void)p->grad();
-  set_grad_written();
+  if (!parts_.empty()) {
+    for (const std::weak_ptr<Parameter>& part : parts_)
+      if (const ParameterPtr p = part.lock()) (void)p->grad();
+  } else if (grad_is_zero_) {
+    std::memset(sum.bytes(), 0, static_cast<size_t>(sum.n_bytes()));
+    grad_is_zero_ = false;
+  }
   return sum;
 }
 

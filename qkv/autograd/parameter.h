@@ -44,7 +44,8 @@ class Parameter {
   /// The gradient's sum so far: zeros at first use. Backward passes add to it.
   const Tensor& grad();
   bool has_grad() const { return grad_.defined() || (whole_ && whole_->has_grad()); }
-  /// Takes no time: memory is written by the next grad() or add_weight_grad(), not before.
+  /// Takes no time: memory is written by the next grad() or add_linear_grads(). So ask for grad() again
+  /// afterwards; a tensor from before is not zeros yet.
   void zero_grad();
   /// grad() += dy [m, n]^T x [m, k], what y = x W^T + bias gives a weight [n, k], and the bias' (null: none)
   /// += the sum over dy's rows; of each only if it is trainable. The weight's first since zero_grad() is

@@ -1,5 +1,6 @@
 #pragma once
-// Dense products C = act(A B + bias) with B packed beforehand, and what backward passes need of them.
+// Dense products C = act(A B + bias) + residual with B packed beforehand, and what backward passes need of
+// them.
 //
 // Forward  Y [m, n]  = X [m, k]  W^T        : B = W^T, pack once per weight update
 // Backward dX [m, k] = dY [m, n] W          : B = W, pack once per weight update
@@ -51,7 +52,7 @@ struct Gemm {
   // C, bias, pre, residual and derivative_at point at column 0 of the whole matrix, whatever n_begin is.
   T* c = nullptr;                          // exactly one of c and c_acc is set:
   accumulator_t<T>* c_acc = nullptr;       //   c rounds to T, c_acc keeps the accumulator's type
-  bool accumulate = false;                 // c_acc += instead of =; no bias, no activation then
+  bool accumulate = false;                 // c_acc += instead of =, and nothing else
   const accumulator_t<T>* bias = nullptr;  // [n] or none
   Activation activation = Activation::kNone;
   T* pre = nullptr;             // [m, n], rows ldc apart, or none: a b + bias before the activation

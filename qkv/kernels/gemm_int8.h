@@ -3,7 +3,7 @@
 //
 //   x_ik ~ s_i X_ik     X in -127 .. 127, s_i = max_k |x_ik| / 127: a scale for each token, found as it comes
 //   w_jk ~ t_j W_jk     W likewise, t_j for each output feature, found once
-//   y_ij = act(s_i t_j sum_k X_ik W_jk + bias_j)
+//   y_ij = act(s_i t_j sum_k X_ik W_jk + bias_j) + residual_ij
 //
 // as Dettmers et al., "LLM.int8()" (2022), arXiv:2208.07339, section 2.1 ("vector-wise quantization"),
 // without its outliers in 16 bits. The sums are exact in int32 up to k = 2^17: so every family gives the same

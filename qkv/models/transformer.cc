@@ -48,11 +48,11 @@ EncoderLayer::EncoderLayer(ParameterSet& set, const std::string& name, const Tra
 // 3.1  "The first is a multi-head self-attention mechanism, and the second is a ... feed-forward network."
 Var EncoderLayer::operator()(Pass& pass, const Var& x, const Segments& source, Probe* probe) const {
   const trace::Span span("encoder_layer");
-  const Var h = self_attention_residual_(pass, x, source, [&](const Var& y, const Var& onto) {
-    return self_attention_(pass, y, source, y, source, {}, probe, onto);
+  const Var h = self_attention_residual_(pass, x, source, [&](const Var& y, const Var& residual) {
+    return self_attention_(pass, y, source, y, source, {}, probe, residual);
   });
-  return feed_forward_residual_(pass, h, source,
-                                [&](const Var& y, const Var& onto) { return feed_forward_(pass, y, onto); });
+  return feed_forward_residual_(
+      pass, h, source, [&](const Var& y, const Var& residual) { return feed_forward_(pass, y, residual); });
 }
 
 DecoderLayer::DecoderLayer(ParameterSet& set, const std::string& name, const TransformerConfig& c,
@@ -69,28 +69,28 @@ DecoderLayer::DecoderLayer(ParameterSet& set, const std::string& name, const Tra
 Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, const Var& memory,
                              const Segments& source, Probe* probe) const {
   const trace::Span span("decoder_layer");
-  const Var h = self_attention_residual_(pass, x, target, [&](const Var& y, const Var& onto) {
-    return self_attention_(pass, y, target, y, target, {}, probe, onto);
+  const Var h = self_attention_residual_(pass, x, target, [&](const Var& y, const Var& residual) {
+    return self_attention_(pass, y, target, y, target, {}, probe, residual);
   });
-  const Var g = cross_attention_residual_(pass, h, target, [&](const Var& y, const Var& onto) {
-    return cross_attention_(pass, y, target, memory, source, {}, probe, onto);
+  const Var g = cross_attention_residual_(pass, h, target, [&](const Var& y, const Var& residual) {
+    return cross_attention_(pass, y, target, memory, source, {}, probe, residual);
   });
-  return feed_forward_residual_(pass, g, target,
-                                [&](const Var& y, const Var& onto) { return feed_forward_(pass, y, onto); });
+  return feed_forward_residual_(
+      pass, g, target, [&](const Var& y, const Var& residual) { return feed_forward_(pass, y, residual); });
 }
 
 // The same three sub-layers, with keys and values remembered instead of computed again.
 Var DecoderLayer::operator()(Pass& pass, const Var& x, const Segments& target, const Segments& by_sentence,
                              DecoderLayerState& state, Probe* probe) const {
   const trace::Span span("decoder_layer");
-  const Var h = self_attention_residual_(pass, x, target, [&](const Var& y, const Var& onto) {
-    return self_attention_.attend(y, target, state.target, {}, probe, onto);
+  const Var h = self_attention_residual_(pass, x, target, [&](const Var& y, const Var& residual) {
+    return self_attention_.attend(y, target, state.target, {}, probe, residual);
   });
-  const Var g = cross_attention_residual_(pass, h, target, [&](const Var& y, const Var& onto) {
-    return cross_attention_.attend(y, by_sentence, state.source, {}, probe, onto);
+  const Var g = cross_attention_residual_(pass, h, target, [&](const Var& y, const Var& residual) {
+    return cross_attention_.attend(y, by_sentence, state.source, {}, probe, residual);
   });
-  return feed_forward_residual_(pass, g, target,
-                                [&](const Var& y, const Var& onto) { return feed_forward_(pass, y, onto); });
+  return feed_forward_residual_(
+      pass, g, target, [&](const Var& y, const Var& residual) { return feed_forward_(pass, y, residual); });
 }
 
 DecoderLayerState DecoderLayer::start(Pass& pass, const Var& memory, const Segments& source) const {

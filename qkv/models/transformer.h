@@ -20,10 +20,10 @@
 
 namespace qkv {
 
-/// A sub-layer with its residual connection, dropout and norm, around any function f(rows,
-/// residual) that adds the residual if it is defined:
-/// post-norm LayerNorm(x + Dropout(f(x))) as in section 3.1, pre-norm x + Dropout(f(LayerNorm(x))). While
-/// training, f(x) is left out for whole sequences with probability `skip` (stochastic depth).
+/// A sub-layer with its residual connection, dropout and norm, around any function f(rows, residual) that
+/// adds the residual to what it returns, if there is one: post-norm LayerNorm(x + Dropout(f(x))) as in
+/// section 3.1, pre-norm x + Dropout(f(LayerNorm(x))). While training, f(x) is left out for whole sequences
+/// with probability `skip` (stochastic depth).
 class Residual {
  public:
   Residual(ParameterSet& set, const std::string& name, const TransformerConfig& config, double skip)
@@ -33,8 +33,9 @@ class Residual {
   Var operator()(Pass& pass, const Var& x, const Segments& sequences, Sublayer&& f) const {
     const Var of = pre_norm_ ? norm_(x) : x;
     const double skip = pass.rate(skip_);
-    const Var sum = skip == 0 ? add_sublayer(pass, x, dropout_, [&](const Var& onto) { return f(of, onto); })
-                              : add_kept_sequences(pass, x, f(of, Var{}), sequences, skip);
+    const Var sum =
+        skip == 0 ? add_sublayer(pass, x, dropout_, [&](const Var& residual) { return f(of, residual); })
+                  : add_kept_sequences(pass, x, f(of, Var{}), sequences, skip);
     return pre_norm_ ? sum : norm_(sum);
   }
 

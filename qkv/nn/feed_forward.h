@@ -2,6 +2,7 @@
 
 #include "qkv/autograd/ops/elementwise.h"
 #include "qkv/autograd/ops/feed_forward.h"
+#include "qkv/base/trace.h"
 #include "qkv/nn/linear.h"
 #include "qkv/nn/pass.h"
 
@@ -23,6 +24,7 @@ class FeedForward {
   Var operator()(Pass& pass, const Var& x, const Var& residual = {}) const {
     const double p = pass.rate(activation_dropout_);
     if (p == 0) return feed_forward(x, in_.parameters(), activation_, out_.parameters(), residual);
+    const trace::Span span("feed_forward");
     return out_.onto(residual, dropout(in_(x, activation_), p, pass.next_key()));
   }
 

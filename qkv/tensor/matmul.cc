@@ -29,9 +29,9 @@ void check_rows(const Tensor& t, const char* what) {
 
 // What an epilogue reads or writes beside out.
 void check_lies_like(const Tensor& t, const Tensor& out, const char* what) {
-  QKV_CHECK(!t.defined() || (t.shape() == out.shape() && t.stride(0) == out.stride(0)), kShape,
-            "matmul: {} is {} in rows {} apart, needs to lie like out: {}, {} apart", what, t.shape().str(),
-            t.rank() > 0 ? t.stride(0) : 0, out.shape().str(), out.stride(0));
+  QKV_CHECK(!t.defined() || (t.shape() == out.shape() && (out.size(0) <= 1 || t.stride(0) == out.stride(0))),
+            kShape, "matmul: {} is {} in rows {} apart, needs to lie like out: {}, {} apart", what,
+            t.shape().str(), t.rank() > 0 ? t.stride(0) : 0, out.shape().str(), out.stride(0));
 }
 
 void check_column_sum(const Tensor& x, const Tensor& sum) {
@@ -145,7 +145,8 @@ void multiply_transposed(const Tensor& y, const Tensor& x, const Tensor& out, co
   check_column_sum(y, column_sum);
   const trace::Span span("weight_grad", trace::Kind::kKernel);
   span.note([&] { return product_text(n, m, k, name(y.dtype())); });
-  trace::count_bytes(y.n_bytes() + x.n_bytes() + (accumulate ? 2 : 1) * out.n_bytes());
+  trace::count_bytes(y.n_bytes() + x.n_bytes() + (accumulate ? 2 : 1) * out.n_bytes() +
+                     (column_sum.defined() ? 2 * column_sum.n_bytes() : 0));
   count_flops(2 * m * n * k);
   if (m == 0 && !accumulate) return out.fill(0);
   kernels::visit_dtype(y.dtype(), [&]<class T>(T) {
@@ -293,9 +294,11 @@ void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const Mat
   check_lies_like(options.residual, out, "residual");
   check_lies_like(options.derivative_at, out, "derivative_at");
   const Tensor& beside = options.derivative_at.defined() ? options.derivative_at : options.residual;
-  QKV_CHECK(!options.derivative_at.defined() ||
-                (!bias.defined() && !pre.defined() && !options.residual.defined() && !options.accumulate),
-            kUnsupported, "matmul: derivative_at goes with neither bias, pre_activation, residual nor sums");
+  const bool forward = bias.defined() || pre.defined() || options.residual.defined();
+  QKV_CHECK(!options.derivative_at.defined() || (!forward && !options.accumulate), kUnsupported,
+            "matmul: derivative_at goes with neither bias, pre_activation, residual nor accumulate");
+  QKV_CHECK(!options.accumulate || (!forward && options.activation == Activation::kNone), kUnsupported,
+            "matmul: accumulate goes with neither bias, activation, pre_activation nor residual");
   const trace::Span span("matmul", trace::Kind::kKernel);
   span.note([&] { return product_text(m, k, n, b.scales.defined() ? "int8" : name(b.dtype)); });
   trace::count_bytes(a.n_bytes() + b.data->bytes() + out.n_bytes() * (options.accumulate ? 2 : 1) +

@@ -39,25 +39,26 @@ PackedMatrix pack_matrix(const Tensor& b, const Precision& compute);  // either
 struct MatmulOptions {
   Tensor bias;  // [n] of the accumulator's dtype, or undefined
   Activation activation = Activation::kNone;
-  Tensor pre_activation;  // like out: filled with a b + bias, if defined
-  Tensor residual;        // like out: added after the activation, before rounding, if defined
-  /// Like out: out = (a b) f'(there), the way back through f = activation; there lies what went into f, of
+  // The next three lie like out, rows as far apart, in b's packed dtype (of an 8-bit b: out's).
+  Tensor pre_activation;  // filled with a b + bias, if defined
+  Tensor residual;        // added after the activation, before rounding, if defined
+  /// out = (a b) f'(there), the way back through f = activation; there lies what went into f, of
   /// relu and tanh what came out. Without bias, pre_activation and residual.
   Tensor derivative_at;
-  bool accumulate = false;  // out += (out of the accumulator's dtype)
+  bool accumulate = false;  // out += a b and nothing else (out of the accumulator's dtype)
 };
 
 /// out [m, n] = activation(a [m, k] b + bias) + residual. a has the packed dtype; out that or its
 /// accumulator's. Rows of a and out may be strided. A row of out has the same bits whatever m is and however
-/// many threads run. Errors: kShape, kDtype, kUnsupported (8-bit b with pre_activation, derivative_at or
-/// accumulate).
+/// many threads run. Errors: kShape, kDtype, kUnsupported (options that do not go together; 8-bit b with
+/// pre_activation, derivative_at or accumulate).
 void matmul(const Tensor& a, const PackedMatrix& b, const Tensor& out, const MatmulOptions& options = {});
 
 /// out [n, k] = y [m, n]^T x [m, k]: the gradient of a weight; and column_sum [n] += the sum over the rows of
 /// y, if it is defined: the gradient of a bias, while y is at hand. y and x of one dtype, the others of its
 /// accumulator's. The sum over m runs in fixed blocks, in order.
 void transposed_product(const Tensor& y, const Tensor& x, const Tensor& out, const Tensor& column_sum = {});
-/// out += y^T x: the same bits as the other one's where out is zeros.
+/// out += y^T x: the same numbers as the other one's where out is zeros.
 void add_transposed_product(const Tensor& y, const Tensor& x, const Tensor& out,
                             const Tensor& column_sum = {});
 

@@ -342,6 +342,8 @@ TEST(Matmul, RefusesWhatDoesNotFit) {
   EXPECT_ERROR(kShape, "pre_activation is [3, 4]",
                matmul(f32({3, 4}), b, f32({3, 5}), {.pre_activation = f32({3, 4})}));
   EXPECT_ERROR(kShape, "residual is [3, 4]", matmul(f32({3, 4}), b, f32({3, 5}), {.residual = f32({3, 4})}));
+  EXPECT_ERROR(kUnsupported, "accumulate goes with neither",
+               matmul(f32({3, 4}), b, f32({3, 5}), {.residual = f32({3, 5}), .accumulate = true}));
   EXPECT_ERROR(kUnsupported, "derivative_at goes with neither",
                matmul(f32({3, 4}), b, f32({3, 5}), {.bias = f32({5}), .derivative_at = f32({3, 5})}));
   EXPECT_ERROR(kShape, "pack_matrix: needs a matrix", pack_matrix(f32({4}), DType::kF32));

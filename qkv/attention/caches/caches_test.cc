@@ -5,6 +5,7 @@
 
 #include "qkv/attention/kv_cache.h"
 #include "qkv/attention/test_cases.h"
+#include "qkv/base/parallel.h"
 #include "qkv/base/testing.h"
 
 namespace qkv {
@@ -129,6 +130,29 @@ TEST(Caches, ANanInARowOfInt8StaysInItsHead) {
   const std::vector<double> out = attend(cache, {}, AttentionPath::kAuto).values();
   for (size_t i = 0; i < 24; ++i)
     EXPECT_EQ(std::isnan(out[i]), i < 12) << i;  // the heads of key/value head 0
+}
+
+// Enough bytes that threads share them.
+TEST(Caches, ThreadsCopyAndAppendWhatOneDoes) {
+  const int before = threads();
+  const CacheShape wide{.n_kv_heads = 2, .width = 128, .d_v = 64, .dtype = DType::kF32};
+  const std::vector<int32_t> parents = {2, 0, 0, 1, 0, 2, 2, 5};
+  for (const KvCacheOptions& o : {KvCacheOptions{}, paged(), sliding(2, 50)}) {
+    std::vector<std::vector<CacheTensor>> saved;
+    for (const int count : {1, 4}) {
+      set_threads(count);
+      KvCache cache(8, wide, o);
+      for (const int64_t n : {40, 1}) {
+        const Segments rows(std::vector<int64_t>(8, n));
+        cache.append(rows, random_tensor({8 * n, 3 * 256}, n, DType::kF32).columns(256, 512),
+                     random_tensor({8 * n, 128}, n + 1, DType::kF32));
+        cache.select(parents);
+      }
+      saved.push_back(cache.save());
+    }
+    for (size_t i = 0; i < saved[0].size(); ++i) EXPECT_EQ(saved[0][i].data, saved[1][i].data);
+  }
+  set_threads(before);
 }
 
 TEST(PagedCache, ForksShareTheirPrompt) {

@@ -11,8 +11,8 @@ namespace qkv {
 
 /// What a beam search's choice makes of the sequences that it continues: sequence r becomes what
 /// sequences[parents[r]] was. A first child takes its parent's place, later ones get copy(parent); sequences
-/// that are nobody's parent are let go. work: of all the copies, in bytes or so; threads share it where it is
-/// worth that, and copy() has to allow for them. 0: they do not.
+/// that are nobody's parent are let go. work: of all the copies, in bytes or so, at most; threads
+/// share it where it is worth that, and copy() has to allow for them. 0: they do not.
 template <class Sequence, class Copy>
 void become_children(std::vector<Sequence>& sequences, std::span<const int32_t> parents, Copy&& copy,
                      int64_t work = 0) {

@@ -53,8 +53,8 @@ class Pma final : public Pooling {
     const Segments queries(std::vector<int64_t>(static_cast<size_t>(n), n_seeds_));
 
     const Var s = embedding(seed_of, seeds_, 1, {}, nullptr, z.dtype());
-    const Var h = norm1_(add(s, attn_(pass, s, queries, memory_ff_(pass, z), rows, {}, probe)));
-    const Var out = norm2_(add(h, ff_(pass, h)));
+    const Var h = norm1_(attn_(pass, s, queries, memory_ff_(pass, z), rows, {}, probe, s));
+    const Var out = norm2_(ff_(pass, h, h));
     return reshape(take_rows({out}, row_or_nothing), {n, d_out()});
   }
 

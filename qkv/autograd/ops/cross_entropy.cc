@@ -10,9 +10,13 @@
 namespace qkv {
 namespace {
 
-// Memory for one block's logits. 8 MiB keeps 256 rows of an 8,192-word vocabulary, enough rows for an
-// efficient product, in the L3.
-constexpr int64_t kBlockBytes = int64_t{8} << 20;
+// Rows of a block: as many as have their logits in the L3, and 256 where that is fewer, for each block reads
+// the packed weight twice and its gradient once, and writes that; but no more than kMostBytes of logits.
+constexpr int64_t kL3Bytes = int64_t{8} << 20, kMostBytes = int64_t{64} << 20, kGoodRows = 256;
+int64_t rows_of_block(int64_t row_bytes) {
+  const int64_t rows = std::max(kL3Bytes / row_bytes, std::min(kGoodRows, kMostBytes / row_bytes));
+  return std::clamp<int64_t>(rows / 32 * 32, 32, 1024);
+}
 
 // alpha / 4 (KL(P || Q) + KL(Q || P)) of two rows of logits, whose log of the sum of exponentials is known;
 // where dz are given, scale times its gradient is added to them. p and q are scratch for the distributions.
@@ -56,8 +60,7 @@ void run(std::vector<Side>& sides, const ParameterPtr& weight, const ParameterPt
          bool differentiate, CrossEntropy& result) {
   using A = accumulator_t<T>;
   const int64_t n = result.n, vocab = weight->value().size(0);
-  const int64_t block = std::clamp<int64_t>(
-      kBlockBytes / std::max<int64_t>(1, vocab * static_cast<int64_t>(sizeof(A))) / 32 * 32, 256, 1024);
+  const int64_t block = rows_of_block(std::max<int64_t>(1, vocab) * static_cast<int64_t>(sizeof(A)));
   const double share = 1 / static_cast<double>(sides.size());
   for (Side& side : sides) {
     side.logits = Tensor::empty({std::min(block, n), vocab}, dtype_of<A>::value);

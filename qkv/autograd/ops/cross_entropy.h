@@ -26,7 +26,8 @@ struct CrossEntropy {
 ///
 /// With gradients on, the gradients are computed in the same pass as the loss (dW and db are added to the
 /// parameters' sums at once, dhidden waits for backward()), so the returned loss must be walked with a seed
-/// of 1. 6 n d vocab operations, one exponential a logit; memory: kBlockBytes of logits.
+/// of 1. 6 n d vocab operations, one exponential a logit; memory: 64 MiB of logits
+/// (or 32 rows of them) and half as much of their gradient at most, an eighth of that up to 8,192 words.
 CrossEntropy cross_entropy(const Var& hidden, const ParameterPtr& weight, const ParameterPtr& bias,
                            const std::vector<int32_t>& targets, double smoothing, double scale);
 

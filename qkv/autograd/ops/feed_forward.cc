@@ -20,19 +20,16 @@ Var feed_forward(const Var& x, const LinearParameters& in, Activation activation
   return Var::result(y, differentiable, std::move(inputs), [=](const Tensor& grad) {
     const Tensor dy = grad.contiguous();
     if (residual.requires_grad()) residual.add_grad(dy);
-    if (trains_in) {
-      const Tensor dhidden = Tensor::empty(hidden.out.shape(), dy.dtype());
-      MatmulOptions options;
-      if (hidden.kept.defined()) {
-        options.activation = activation;
-        options.derivative_at = hidden.kept;
-      }
-      matmul(dy, out.weight->packed(dy.dtype()), dhidden, options);
-      out.weight->add_linear_grads(dy, hidden.out, out.bias);
-      linear_backward(dhidden, x, in.weight, in.bias);
-    } else {
-      out.weight->add_linear_grads(dy, hidden.out, out.bias);
+    out.weight->add_linear_grads(dy, hidden.out, out.bias);
+    if (!trains_in) return;
+    const Tensor dhidden = Tensor::empty(hidden.out.shape(), dy.dtype());
+    MatmulOptions options;
+    if (hidden.kept.defined()) {
+      options.activation = activation;
+      options.derivative_at = hidden.kept;
     }
+    matmul(dy, out.weight->packed(dy.dtype()), dhidden, options);
+    linear_backward(dhidden, x, in.weight, in.bias);
   });
 }
 

@@ -35,13 +35,14 @@ struct LinearParameters {
 /// What linear() is made of, for operations made of several.
 struct LinearStep {
   Tensor out;
-  Tensor
-      kept;  // MatmulOptions::derivative_at for the way back; undefined without activation, or unless `keep`
+  /// MatmulOptions::derivative_at for the way back; undefined without activation, and unless `keep`.
+  Tensor kept;
 };
 LinearStep linear_forward(const Tensor& x, const ParameterPtr& weight, const ParameterPtr& bias,
                           Activation activation, bool keep, const Tensor& residual = {});
 /// dy through x W^T + bias: the parameters' gradients, and x's.
 void linear_backward(const Tensor& dy, const Var& x, const ParameterPtr& weight, const ParameterPtr& bias);
+/// Whether either of them is trainable.
 bool trains(const ParameterPtr& weight, const ParameterPtr& bias);
 
 }  // namespace qkv
