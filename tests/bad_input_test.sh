@@ -29,7 +29,7 @@ expect 2 "--ref takes one value; give it again for each further one: --ref a --r
 expect 2 "score needs one of these after it: bleu, chrf, ter" "$qkv" score
 expect 2 'QKV_THREADS: "abc" is not a number' env QKV_THREADS=abc "$qkv" doctor
 for command in "translate" "score bleu" "train lm" "bench" "bench gemm" "lab cost" "tokenizer encode" "info" "doctor"; do
-  "$qkv" $command -h | grep -q -- '-t,--threads' || { echo "FAILED: qkv $command -h says nothing about --threads"; failures=$((failures + 1)); }
+  "$qkv" $command -h | grep > /dev/null -- '-t,--threads' || { echo "FAILED: qkv $command -h says nothing about --threads"; failures=$((failures + 1)); }
 done
 expect 2 "'abc' is not a whole number" train --pairs "$T" --max-steps abc
 expect 2 "did you mean scaled_dot" train --pairs "$T" --attention scaled_dto

@@ -8,12 +8,12 @@ fail() { echo "FAILED: $*" >&2; exit 1; }
 run() { "$compare" --pause 0 "$@"; }
 
 # Half the time is twice as fast; so are twice the tokens a second.
-run --peer 'echo "{\"med_ms\": 20}"' --ours 'echo "{\"med_ms\": 10}"' --rounds 3 | grep -q 'ours is 2.000 times as fast' || fail "a time"
-run --peer 'echo "{\"tok_s\": 100}"' --ours 'echo "{\"tok_s\": 200}"' --rounds 3 | grep -q 'ours is 2.000 times as fast' || fail "a rate"
-run --peer 'echo "{\"loss\": 3}"' --ours 'echo "{\"loss\": 1.5}"' --key loss --better less --rounds 1 | grep -q '2.000' || fail "--better"
+run --peer 'echo "{\"med_ms\": 20}"' --ours 'echo "{\"med_ms\": 10}"' --rounds 3 | grep > /dev/null 'ours is 2.000 times as fast' || fail "a time"
+run --peer 'echo "{\"tok_s\": 100}"' --ours 'echo "{\"tok_s\": 200}"' --rounds 3 | grep > /dev/null 'ours is 2.000 times as fast' || fail "a rate"
+run --peer 'echo "{\"loss\": 3}"' --ours 'echo "{\"loss\": 1.5}"' --key loss --better less --rounds 1 | grep > /dev/null '2.000' || fail "--better"
 # The last line that has the key counts, whatever stands around it; the peer's may have another name.
 run --peer 'echo hello; echo "{\"t_ms\": 1}"; echo "{\"t_ms\": 30}"; echo "{\"other\": 1}"; echo "{"' --ours 'echo "{\"med_ms\": 10}"' \
-  --key med_ms --peer-key t_ms --rounds 1 | grep -q 'ours is 3.000' || fail "the line that counts"
+  --key med_ms --peer-key t_ms --rounds 1 | grep > /dev/null 'ours is 3.000' || fail "the line that counts"
 
 # The order changes from round to round, and each round has its ratio: 2, 4, 8 for ours at 10 and the peer at 20, 40, 80.
 cat > "$dir/peer" <<'PEER'
@@ -29,7 +29,7 @@ done
 # Line by line: those of one shape belong together, in our order; and rows of a table.
 lines() { printf 'echo "{\\"shape\\": \\"%s\\", \\"med_ms\\": %s}"; ' "$@"; }
 run --peer "$(lines 9x9 40 10x9 10)" --ours "$(lines 10x9 10 9x9 10)" --key med_ms --by shape --rounds 2 --json > "$dir/json"
-grep -o '"ratio":[0-9.]*\|"shape":[^}]*' "$dir/json" | tr '\n' ' ' | grep -qF '"ratio":1.0 "shape":"10x9" "ratio":4.0 "shape":"9x9"' || fail "--by: $(cat "$dir/json")"
+grep -o '"ratio":[0-9.]*\|"shape":[^}]*' "$dir/json" | tr '\n' ' ' | grep > /dev/null -F '"ratio":1.0 "shape":"10x9" "ratio":4.0 "shape":"9x9"' || fail "--by: $(cat "$dir/json")"
 said() { printf "echo '{\"tok_s_med\": %s, \"peak_rss_mb\": %s, \"dtype\": \"bf16\", \"threads\": 2}'" "$@"; }
 run --peer "$(said 10000 300)" --ours "$(said 12345.6 99.6)" --key tok_s_med --rounds 1 --markdown 'train x' |
   grep -qxF '| train x | bf16 | 2 | 10,000 tokens/s | 12,346 tokens/s | 1.23 (1.23 to 1.23) | 300 / 100 MB |' || fail "--markdown"

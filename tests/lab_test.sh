@@ -10,7 +10,7 @@ fail() { echo "FAILED: $*"; failures=$((failures + 1)); }
 expect() {
   local status=$1 text=$2 got=0; shift 2
   "$@" > "$dir/stdout" 2> "$dir/stderr" < /dev/null || got=$?
-  if [ "$got" != "$status" ] || ! cat "$dir/stdout" "$dir/stderr" | grep -qF -- "$text"; then
+  if [ "$got" != "$status" ] || ! cat "$dir/stdout" "$dir/stderr" | grep > /dev/null -F -- "$text"; then
     fail "$*"; echo "  wanted status $status and '$text', got status $got and: $(cat "$dir/stdout" "$dir/stderr" | head -c 800)"
   fi
 }
