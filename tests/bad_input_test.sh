@@ -77,6 +77,9 @@ expect 2 "is not MxKxN" "$qkv" bench gemm --shape 8x8 --trace "$dir/notes"
 # What cannot become 8 bits, or would replace a model.
 expect 2 "holds a model already" "$qkv" quantize "$root/models/en-de" --out "$root/models/en-de"
 expect 2 "is judged by --pairs" "$qkv" quantize "$root/models/en-de" --out "$dir/eight" --text "$dir/notes"
+expect 2 "--out: is empty; name a path" "$qkv" quantize "$root/models/en-de" --out ''
+expect 2 "is there already; choose another --out" "$qkv" quantize "$root/models/en-de" --out "$dir"
+expect 1 "threads need a stack of 1 MiB at least" env OMP_STACKSIZE=64k "$qkv" info "$root/models/en-de"
 [ ! -e "$dir/eight" ] || { echo "FAILED: a refused quantize wrote a folder"; failures=$((failures + 1)); }
 
 # Parallel text.

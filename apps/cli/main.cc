@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -71,6 +72,17 @@ class Help : public CLI::Formatter {
   }
 };
 
+// An empty path to write is a variable of a script that was never set, not a wish.
+void refuse_empty_paths(CLI::App& app) {
+  for (const char* name : {"--out", "--output", "--trace", "--svg", "--html"})
+    if (CLI::Option* option = app.get_option_no_throw(name))
+      option->check(CLI::Validator(
+          [](const std::string& path) { return std::string(path.empty() ? "is empty; name a path" : ""); },
+          ""));
+  for (CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    refuse_empty_paths(*command);
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"qkv trains, runs, measures and shows attention models. No Python, no download, no GPU."};
   app.name("qkv");
@@ -98,6 +110,7 @@ int run(int argc, char** argv) {
   qkv::cli::add_doctor_command(app);
   qkv::cli::add_bench_command(app);
   qkv::cli::add_lab_command(app);
+  refuse_empty_paths(app);
 
   try {
     app.parse(argc, argv);
@@ -168,9 +181,21 @@ void fill_standard_descriptors() {
 }
 
 // Kernels keep a tile's work on the stack.
+constexpr uint64_t kLeastStack = 1 << 20;
 bool stack_suffices() {
   rlimit limit{};
-  return getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= (1 << 20);
+  return getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= kLeastStack;
+}
+// As OpenMP reads it: a number of kilobytes, or of what B, K, M or G after it says.
+bool thread_stack_suffices(const char* variable) {
+  const char* text = std::getenv(variable);
+  if (text == nullptr) return true;
+  char* rest = nullptr;
+  const uint64_t number = std::strtoull(text, &rest, 10);
+  while (std::isspace(static_cast<unsigned char>(*rest)) != 0) ++rest;
+  const int unit = std::tolower(static_cast<unsigned char>(*rest));
+  const int bits = unit == 'b' ? 0 : unit == 'm' ? 20 : unit == 'g' ? 30 : 10;
+  return rest == text || number >= (kLeastStack >> bits);  // no number: OpenMP says so itself
 }
 
 }  // namespace
@@ -178,6 +203,13 @@ bool stack_suffices() {
 int main(int argc, char** argv) {
   fill_standard_descriptors();
   if (!stack_suffices()) return fail("needs a stack of 1 MiB at least; set one with: ulimit -s 8192", 1);
+  for (const char* variable : {"OMP_STACKSIZE", "GOMP_STACKSIZE"})
+    if (!thread_stack_suffices(variable))
+      return fail(
+          fmt::format("{}={}: threads need a stack of 1 MiB at least; leave it unset, or set it to 8M",
+                      variable, qkv::quote(std::getenv(variable)))
+              .c_str(),
+          1);
   arrange_threads(argc, argv);
   std::signal(SIGPIPE,
               SIG_IGN);  // a reader that leaves is a write error; what has to be put right first can be

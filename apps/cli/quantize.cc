@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <functional>
 #include <memory>
 
 #include "apps/cli/output.h"
 #include "apps/cli/table.h"
 #include "qkv/base/quote.h"
+#include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
 #include "qkv/io/json.h"
 #include "qkv/models/model_files.h"
@@ -62,6 +64,8 @@ void measure_weights(const ParameterSet& parameters, Report& report) {
     double errors = 0, squares = 0;
     for (int64_t i = 0; i < w.numel(); ++i) {
       const double x = w.data<float>()[i], e = back.data<float>()[i] - x;
+      QKV_CHECK(std::isfinite(x), kNotFinite, "quantize: {}, row {}, column {} is {}: the model is damaged",
+                p->name(), i / w.size(1), i % w.size(1), x);
       errors += e * e, squares += x * x;
     }
     all_errors += errors, all += squares;
@@ -150,29 +154,33 @@ void run(const Flags& f) {
             "quantize: files of GPT-2 have no 8-bit form yet; translation models and BERT have");
   QKV_CHECK(!io::exists(f.out + "/config.json"), kValue,
             "quantize: {} holds a model already; choose another --out", f.out);
+  QKV_CHECK(!io::exists(f.out) || std::filesystem::is_empty(f.out), kValue,
+            "quantize: {} is there already; choose another --out", f.out);
   const bool encoder = type == "bert" || type == "qkv_bert";
   QKV_CHECK(encoder ? f.pairs.empty() : f.text.empty(), kValue, "quantize: {} is judged by {}", type,
             encoder ? "--text FILE" : "--pairs FILE.tsv");
   const Judge judge = encoder ? judge_hidden_words(f) : judge_translations(f);
 
   Report report{.bytes_before = weight_bytes(dir)};
+  io::StagedFolder stage(f.out);
   const Precision saved(DType::kBF16, /*in_int8=*/true);
   if (encoder) {
     const MaskedLanguageModel model = MaskedLanguageModel::load(dir);
     measure_weights(model.bert->parameters(), report);
-    model.save(f.out, saved);
+    model.save(stage.path(), saved);
   } else {
     const TranslationModel model = TranslationModel::load(dir);
     measure_weights(model.transformer->parameters(), report);
-    model.save(f.out, saved);
+    model.save(stage.path(), saved);
   }
-  report.bytes_after = weight_bytes(f.out);
+  report.bytes_after = weight_bytes(stage.path());
   if (judge.measure) {
     const std::vector<double> before = judge.measure(dir, default_compute_dtype()),
-                              after = judge.measure(f.out, Precision(default_compute_dtype(), true));
+                              after = judge.measure(stage.path(), Precision(default_compute_dtype(), true));
     for (size_t i = 0; i < judge.names.size(); ++i)
       report.metrics.push_back({judge.names[i], before[i], after[i]});
   }
+  stage.commit();
   print_report(report, f);
 }
 

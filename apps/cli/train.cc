@@ -81,7 +81,10 @@ void print_rates(const RateRange& r) {
     print("{:>10.2e}  {:>8.4f}  {}\n", p.rate, p.smoothed,
           std::string(static_cast<size_t>(1 + 50 * height), '*'));
   }
-  print("least loss  {:.4f} at lr {:.1e}: larger steps undo more than they learn{}\n", low, r.least,
+  const bool at_the_end = !r.broke && r.least == r.probes.back().rate;
+  print("least loss  {:.4f} at lr {:.1e}: {}{}\n", low, r.least,
+        at_the_end ? "the last of the range, so a larger one may do better"
+                   : "larger steps undo more than they learn",
         r.broke ? "; after the last line the loss broke" : "");
   print(
       "suggestion  --lr {:.1e}, a tenth of that: the loss still falls there, and a run at it has room to "

@@ -1,5 +1,6 @@
 #include "qkv/models/model_files.h"
 
+#include <cmath>
 #include <map>
 
 #include "qkv/base/quote.h"
@@ -181,6 +182,11 @@ Tensor ModelWeights::read_integers(const io::SafetensorsTensor& saved, const Sha
                      .k = shape[1],
                      .integers = Buffer::allocate(std::max<int64_t>(1, shape.numel())),
                      .scales = read_numbers(scales, {shape[0]})};
+  for (int64_t j = 0; j < rows.n; ++j) {
+    const float scale = rows.scales.data<float>()[j];
+    QKV_CHECK(std::isfinite(scale) && scale >= 0, kFormat, "{}: {}, row {} is {}, no scale of integers",
+              escape(file_.path(), kPathInMessage), scales.name, j, scale);
+  }
   std::copy(saved.data.begin(), saved.data.end(), rows.integers->data());
   used_.insert(saved.name);
   return dequantised(rows);

@@ -1,5 +1,8 @@
 #include "qkv/tasks/translation_model.h"
 
+#include <cmath>
+#include <cstring>
+
 #include "qkv/io/json.h"
 #include "qkv/io/testing.h"
 #include "qkv/tasks/toy_model.h"
@@ -64,6 +67,26 @@ TEST_F(ModelDirectory, InEightBitsNamesAMissingScaleAndOtherSchemes) {
   io::testing::put(config, io::dump_json(json));
   EXPECT_ERROR(kUnsupported, "\"gptq\" \"int-quantized\" is not read; what is: compressed-tensors",
                TranslationModel::load(small));
+}
+
+TEST_F(ModelDirectory, InEightBitsNamesAScaleThatIsNone) {
+  const std::string small = folder_ / "small", file = small + "/model.safetensors";
+  const std::string weights = [&] {
+    test::toy_model().save(small, Precision(DType::kF32, true));
+    return io::testing::get(file);
+  }();
+  // Its numbers begin where the header says, after the header.
+  const std::string name = "model.encoder.layers.0.fc1.weight_scale";
+  uint64_t header = 0;
+  std::memcpy(&header, weights.data(), sizeof(header));
+  const io::Json described = io::parse_json(weights.substr(8, header), "header");
+  const size_t at = 8 + header + described[name]["data_offsets"][0].get<size_t>() + sizeof(float);
+  for (const float bad : {-1.0f, std::nanf(""), HUGE_VALF}) {
+    std::string broken = weights;
+    std::memcpy(broken.data() + at, &bad, sizeof(bad));
+    io::testing::put(file, broken);
+    EXPECT_ERROR(kFormat, name + ", row 1 is ", TranslationModel::load(small));
+  }
 }
 
 TEST_F(ModelDirectory, ATokenizerWithIdsBeyondTheEmbeddingIsNamedBeforeWeightsAreRead) {
