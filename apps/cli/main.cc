@@ -171,7 +171,8 @@ void arrange_threads(int argc, char** argv) {
   cpu_set_t set;
   const int processors = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 0;
   const int64_t asked = threads_asked_for(argc, argv);
-  if ((asked == 0 || asked == processors) && unset({"OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"}))
+  if (processors > 0 && (asked == 0 || asked == processors) &&
+      unset({"OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"}))
     changed =
         (setenv("OMP_PROC_BIND", "true", 1) == 0 && setenv("OMP_PLACES", places_of(set).c_str(), 1) == 0) ||
         changed;

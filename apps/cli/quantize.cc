@@ -58,14 +58,16 @@ int64_t weight_bytes(const std::string& dir) { return io::file_size(dir + "/mode
 void measure_weights(const ParameterSet& parameters, Report& report) {
   double all_errors = 0, all = 0;
   for (const ParameterPtr& p : parameters.all()) {
+    for (int64_t i = 0; i < p->value().numel(); ++i)
+      QKV_CHECK(std::isfinite(p->value().data<float>()[i]), kNotFinite,
+                "quantize: {}, number {} of {} is {}: the model is damaged", p->name(), i,
+                p->value().shape().str(), p->value().data<float>()[i]);
     if (!p->only_multiplies()) continue;
     ++report.matrices;
     const Tensor w = p->value(), back = dequantised(quantise_rows(w));
     double errors = 0, squares = 0;
     for (int64_t i = 0; i < w.numel(); ++i) {
       const double x = w.data<float>()[i], e = back.data<float>()[i] - x;
-      QKV_CHECK(std::isfinite(x), kNotFinite, "quantize: {}, row {}, column {} is {}: the model is damaged",
-                p->name(), i / w.size(1), i % w.size(1), x);
       errors += e * e, squares += x * x;
     }
     all_errors += errors, all += squares;
@@ -154,7 +156,7 @@ void run(const Flags& f) {
             "quantize: files of GPT-2 have no 8-bit form yet; translation models and BERT have");
   QKV_CHECK(!io::exists(f.out + "/config.json"), kValue,
             "quantize: {} holds a model already; choose another --out", f.out);
-  QKV_CHECK(!io::exists(f.out) || std::filesystem::is_empty(f.out), kValue,
+  QKV_CHECK(!io::exists(f.out) || (io::is_directory(f.out) && std::filesystem::is_empty(f.out)), kValue,
             "quantize: {} is there already; choose another --out", f.out);
   const bool encoder = type == "bert" || type == "qkv_bert";
   QKV_CHECK(encoder ? f.pairs.empty() : f.text.empty(), kValue, "quantize: {} is judged by {}", type,
@@ -162,7 +164,11 @@ void run(const Flags& f) {
   const Judge judge = encoder ? judge_hidden_words(f) : judge_translations(f);
 
   Report report{.bytes_before = weight_bytes(dir)};
-  io::StagedFolder stage(f.out);
+  // With "/" at its end the name of what is staged beside it would lie within it.
+  std::filesystem::path out = std::filesystem::absolute(f.out).lexically_normal();
+  if (!out.has_filename()) out = out.parent_path();
+  io::make_directories(out.parent_path().string());
+  io::StagedFolder stage(out.string());
   const Precision saved(DType::kBF16, /*in_int8=*/true);
   if (encoder) {
     const MaskedLanguageModel model = MaskedLanguageModel::load(dir);
