@@ -1,14 +1,18 @@
 #pragma once
 // Dense products of 8-bit integers, for running models: Y ~ act(X W^T + bias) with
 //
-//   x_ik ~ s_i X_ik     X in -127 .. 127, s_i = max_k |x_ik| / 127: a scale for each token, found as it comes
-//   w_jk ~ t_j W_jk     W likewise, t_j for each output feature, found once
-//   y_ij = act(s_i t_j sum_k X_ik W_jk + bias_j) + residual_ij
+//   w_jk ~ t_j W_jk          W in -127 .. 127, t_j = max_k |w_jk| / 127: a scale for each output feature,
+//   found once x_ik ~ s_i (X_ik - z_i)  X in -128 .. 127, of which z_i stands for 0: a scale and a zero point
+//   for each token,
+//                            found as it comes, so that the steps reach from min_k x_ik to max_k x_ik (and 0)
+//   y_ij = act(s_i t_j sum_k (X_ik - z_i) W_jk + bias_j) + residual_ij
 //
-// as Dettmers et al., "LLM.int8()" (2022), arXiv:2208.07339, section 2.1 ("vector-wise quantization"),
-// without its outliers in 16 bits. The sums are exact in int32 up to k = 2^17: so every family gives the same
-// bits, but for what activations differ in. Error of a product: each factor is off by at most half a step, 1
-// / 254 of the largest of its row.
+// as Dettmers et al., "LLM.int8()" (2022), arXiv:2208.07339, section 2.1 ("zeropoint quantization" of section
+// 2.1 for tokens, "vector-wise" for features), without its outliers in 16 bits. With a zero point the rows
+// that a ReLU leaves, none of whose numbers is negative, have all 256 steps. Kernels sum X_ik W_jk and take
+// off z_i times the sum of W_jk over k, which is packed beside W. The sums are exact in int32 up to k = 2^16:
+// so every family gives the same bits, but for what activations differ in. Error of a product: w is off by at
+// most half a step, 1 / 254 of the largest of its row, and x by 1 / 510 of its row's range.
 
 #include <cstdint>
 
@@ -16,9 +20,9 @@
 
 namespace qkv::kernels {
 
-constexpr int64_t kInt8Depth = int64_t{1} << 17;  // the longest k: 2^17 * 127 * 127 < 2^31
+constexpr int64_t kInt8Depth = int64_t{1} << 16;  // the longest k: 2^16 * 255 * 127 < 2^31
 
-constexpr float kInt8Least = 0x1p-100f;  // 127 / max must not overflow
+constexpr float kInt8Least = 0x1p-100f;  // 1 / scale must not overflow
 
 struct PackInt8 {
   int64_t k = 0, n = 0;
@@ -34,9 +38,10 @@ struct Int8Gemm {
   int64_t m = 0, n = 0, k = 0;
   const int8_t* a = nullptr;  // X [m, k], rows lda apart
   int64_t lda = 0;
-  const float* a_scales = nullptr;  // s [m]
-  const void* b = nullptr;          // packed W^T [k, n]
-  const float* b_scales = nullptr;  // t [n]
+  const float* a_scales = nullptr;   // s [m]
+  const int32_t* a_zeros = nullptr;  // z [m]
+  const void* b = nullptr;           // packed W^T [k, n]
+  const float* b_scales = nullptr;   // t [n]
   int64_t n_begin = 0,
           n_end = 0;  // the columns of C to compute; n_begin a multiple of block_n, n_end too or == n
   // c, residual, bias and b_scales point at column 0, whatever n_begin is.
@@ -55,11 +60,14 @@ struct Int8Kernels {
   void (*pack_b)(const PackInt8& args) noexcept = nullptr;
   /// Any m >= 0, n >= 0, 0 <= k <= kInt8Depth. Reads no byte outside a's rows.
   void (*run)(const Int8Gemm<T>& args) noexcept = nullptr;
-  /// q [rows, k], scales [rows] as above, x * (127 / max) to the nearest integer, ties to even. A row below
-  /// kInt8Least everywhere counts as zeros. A row with a NaN or an infinity gets zeros and the scale NaN, so
-  /// all it makes is NaN.
+  /// q [rows, k], scales [rows] and zeros [rows] as above for X; without zeros (null) as for W. With h >= 0
+  /// the largest of a row and l <= 0 the least, every operation in f32:
+  ///   X: s = h / 255 - l / 255, z = round(-128 - l (1 / s)), q = round(x (1 / s)) + z within -128 .. 127
+  ///   W: s = max(h, -l) / 127,                               q = round(x (1 / s)) within -127 .. 127
+  /// rounded to the nearest integer, ties to even. A row below kInt8Least everywhere counts as zeros. A row
+  /// with a NaN or an infinity gets zeros and the scale NaN, so all it makes is NaN.
   void (*quantise_rows)(int64_t rows, int64_t k, const T* x, int64_t ldx, int8_t* q, int64_t ldq,
-                        float* scales) noexcept = nullptr;
+                        float* scales, int32_t* zeros) noexcept = nullptr;
   /// As GemmKernels' peak. steps: below 2^16, where sums of products of 127 fit in 32 bits.
   int64_t (*peak)(int64_t steps, const int8_t* numbers) noexcept = nullptr;
 };

@@ -3,11 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "qkv/base/memory.h"
@@ -41,12 +43,15 @@ std::vector<Family<T>> families() {
   return all;
 }
 
-std::vector<int8_t> bytes(int64_t n, uint32_t stream, bool extreme) {
+// From least to 127; extreme: nearly all of them 127, the rest least.
+template <class Int>
+std::vector<Int> integers(int64_t n, uint32_t stream, int least, bool extreme) {
   RandomStream random({.seed = 1, .stream = stream});
-  std::vector<int8_t> x(static_cast<size_t>(n));
-  for (int8_t& one : x)
-    one = static_cast<int8_t>(extreme ? (random.below(8) ? 127 : -127)
-                                      : static_cast<int>(random.below(255)) - 127);
+  std::vector<Int> x(static_cast<size_t>(n));
+  const auto different = static_cast<uint32_t>(128 - least);
+  for (Int& one : x)
+    one = static_cast<Int>(extreme ? (random.below(80) ? 127 : least)
+                                   : static_cast<int>(random.below(different)) + least);
   return x;
 }
 std::vector<float> floats(int64_t n, uint32_t stream) {
@@ -61,8 +66,10 @@ std::vector<T> product(const Int8Kernels<T>& kernels, int64_t m, int64_t n, int6
                        Activation activation, bool extreme, bool in_parts, bool residual = false) {
   // The last row of A ends where its memory does: a sanitizer sees reads beyond it.
   const int64_t lda = k + 3, ldw = k + 5, ldc = n + 2;
-  const std::vector<int8_t> a = bytes(m > 0 ? (m - 1) * lda + k : 0, 1, extreme),
-                            w = bytes(n * ldw, 2, extreme);
+  const auto a = integers<int8_t>(m > 0 ? (m - 1) * lda + k : 0, 1, -128, extreme),
+             w = integers<int8_t>(n * ldw, 2, -127, extreme);
+  const auto z =
+      extreme ? std::vector<int32_t>(static_cast<size_t>(m), -128) : integers<int32_t>(m, 7, -128, extreme);
   const std::vector<float> s = floats(m, 3), t = floats(n, 4), b = floats(n, 5);
   const auto packed = Buffer::allocate(std::max<int64_t>(1, kernels.packed_bytes(k, n)));
   std::vector<T> c(static_cast<size_t>(m * ldc), T(7.0f)), beside;
@@ -77,6 +84,7 @@ std::vector<T> product(const Int8Kernels<T>& kernels, int64_t m, int64_t n, int6
                  .a = a.data(),
                  .lda = lda,
                  .a_scales = s.data(),
+                 .a_zeros = z.data(),
                  .b = packed->data(),
                  .b_scales = t.data(),
                  .n_begin = begin,
@@ -152,7 +160,7 @@ TEST(GemmInt8, OfTilesIsTheDefinitionBitForBit) {
 }
 
 template <class T>
-void expect_same_quantisation() {
+void expect_same_quantisation(bool with_zeros) {
   const auto& ref = table_for(Isa::kRef).of<T>().int8;
   for (int64_t k : {1, 5, 15, 16, 17, 63, 64, 65, 200}) {
     const int64_t rows = 9, ldx = k + 1, ldq = k + 2;
@@ -170,18 +178,27 @@ void expect_same_quantisation() {
     const auto run = [&](const Int8Kernels<T>& kernels) {
       std::vector<int8_t> q(static_cast<size_t>(rows * ldq), int8_t{99});
       std::vector<float> scales(rows);
-      kernels.quantise_rows(rows, k, x.data(), ldx, q.data(), ldq, scales.data());
-      return std::pair(q, scales);
+      std::vector<int32_t> zeros(rows, 0);
+      kernels.quantise_rows(rows, k, x.data(), ldx, q.data(), ldq, scales.data(),
+                            with_zeros ? zeros.data() : nullptr);
+      return std::tuple(q, scales, zeros);
     };
-    const auto [q, scales] = run(ref);
+    const auto [q, scales, zeros] = run(ref);
     EXPECT_TRUE(std::isnan(scales[4]) && std::isnan(scales[5]) && std::isfinite(scales[6]));
     for (int64_t r : {0, 2, 3, 6, 7, 8})
-      for (int64_t c = 0; c < k; ++c)
-        EXPECT_LE(std::abs(scales[r] * q[r * ldq + c] - static_cast<float>(x[r * ldx + c])),
-                  0.501f * scales[r]);
+      for (int64_t c = 0; c < k; ++c) {
+        const auto want = static_cast<float>(x[r * ldx + c]);
+        const int steps = q[r * ldq + c] - zeros[r];
+        // Half a step; at the ends of rows with a zero point its own rounding too.
+        EXPECT_LE(std::abs(scales[r] * static_cast<float>(steps) - want),
+                  (with_zeros ? 1.001f : 0.501f) * scales[r])
+            << "k " << k << " row " << r << " column " << c;
+        EXPECT_TRUE(want != 0 || steps == 0) << "0 is not exact";
+      }
     for (const Family<T>& family : families<T>()) {
-      const auto [q2, scales2] = run(family.int8);
+      const auto [q2, scales2, zeros2] = run(family.int8);
       EXPECT_EQ(q2, q) << family.name << " k " << k;
+      EXPECT_EQ(zeros2, zeros) << family.name << " k " << k;
       for (int64_t r = 0; r < rows; ++r)
         EXPECT_TRUE(scales2[r] == scales[r] || (std::isnan(scales2[r]) && std::isnan(scales[r])))
             << family.name;
@@ -189,8 +206,24 @@ void expect_same_quantisation() {
   }
 }
 TEST(GemmInt8, RowsBecomeIntegersInOneWay) {
-  expect_same_quantisation<float>();
-  expect_same_quantisation<bfloat16>();
+  for (bool with_zeros : {false, true}) {
+    expect_same_quantisation<float>(with_zeros);
+    expect_same_quantisation<bfloat16>(with_zeros);
+  }
+}
+// A row without negative numbers has twice the steps of one about zero.
+TEST(GemmInt8, OneSidedRowsUseEveryStep) {
+  std::vector<float> x = floats(1000, 8);
+  for (float& one : x) one = std::abs(one);
+  const float most = *std::max_element(x.begin(), x.end());
+  std::vector<int8_t> q(x.size());
+  float scale = 0;
+  int32_t zero = 0;
+  table_for(Isa::kRef).f32.int8.quantise_rows(1, 1000, x.data(), 1000, q.data(), 1000, &scale, &zero);
+  EXPECT_EQ(zero, -128);
+  EXPECT_FLOAT_EQ(scale, most / 255);
+  for (size_t i = 0; i < x.size(); ++i)
+    EXPECT_LE(std::abs(scale * static_cast<float>(q[i] - zero) - x[i]), 0.501f * scale);
 }
 
 }  // namespace

@@ -95,6 +95,7 @@ void check_speed_of_int8(const Table& table) {
   const Int8Kernels<float>& int8 = table.f32.int8;
   const Numbers<int8_t> a, w;
   const Numbers<float> scales, c;
+  const std::vector<int32_t> zeros(m, 3);
   const auto b = Buffer::allocate(int8.packed_bytes(k, n));
   int8.pack_b({.k = k, .n = n, .src = w.data, .lds = k, .dst = b->data(), .n_end = n});
   const double product = speed([&] {
@@ -105,6 +106,7 @@ void check_speed_of_int8(const Table& table) {
                 .a = a.data,
                 .lda = k,
                 .a_scales = scales.data,
+                .a_zeros = zeros.data(),
                 .b = b->data(),
                 .b_scales = scales.data,
                 .n_end = n,

@@ -1,6 +1,7 @@
 #include "qkv/tensor/matmul.h"
 
 #include <atomic>
+#include <vector>
 
 #include "qkv/base/checked.h"
 #include "qkv/base/team.h"
@@ -81,6 +82,8 @@ void matmul_int8(const Tensor& a, const PackedMatrix& b, const Tensor& out, cons
   const Tensor a_scales = Tensor::empty({m}, DType::kF32);
   int8_t* const q = reinterpret_cast<int8_t*>(integers->data());
   float* const scales = a_scales.data<float>();
+  std::vector<int32_t> a_zeros(static_cast<size_t>(m));
+  int32_t* const zeros = a_zeros.data();
   const auto multiply = [&]<class In, class Out>(In, Out) {
     const auto quantise_rows = kernels::table().of<In>().int8.quantise_rows;
     const auto& int8 = kernels::table().of<Out>().int8;
@@ -92,7 +95,7 @@ void matmul_int8(const Tensor& a, const PackedMatrix& b, const Tensor& out, cons
                                                                             : nullptr;
     const auto quantise = [&](int64_t begin, int64_t end) {
       quantise_rows(end - begin, k, rows + begin * a.stride(0), a.stride(0), q + begin * ldq, ldq,
-                    scales + begin);
+                    scales + begin, zeros + begin);
     };
     const auto run = [&](int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
       int8.run({.m = m1 - m0,
@@ -101,6 +104,7 @@ void matmul_int8(const Tensor& a, const PackedMatrix& b, const Tensor& out, cons
                 .a = q + m0 * ldq,
                 .lda = ldq,
                 .a_scales = scales + m0,
+                .a_zeros = zeros + m0,
                 .b = b.data->data(),
                 .b_scales = b_scales,
                 .n_begin = n0,

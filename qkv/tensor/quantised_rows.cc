@@ -20,8 +20,8 @@ QuantisedRows quantise_rows(const Tensor& w) {
   parallel_for(
       rows.n, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, rows.k)), [&](int64_t begin, int64_t end) {
         kernels::table().f32.int8.quantise_rows(end - begin, rows.k, x.data<float>() + begin * rows.k, rows.k,
-                                                q + begin * rows.k, rows.k,
-                                                rows.scales.data<float>() + begin);
+                                                q + begin * rows.k, rows.k, rows.scales.data<float>() + begin,
+                                                /*zeros=*/nullptr);
       });
   return rows;
 }

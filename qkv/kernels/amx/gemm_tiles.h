@@ -269,7 +269,7 @@ void put_gemm(GemmKernels<bfloat16>& gemm) {
 /// The same of 8-bit integers. Rows become integers as before.
 template <class Tiles, class W, class Int, class Vec, class Y>
 void put_int8(Int8Kernels<Y>& int8) {
-  using Pack = simd::PackInt8Words<W, 0, 16>;
+  using Pack = simd::PackInt8Words<W, 16>;
   using Kernel = TileKernel<Tiles, simd::Int8Sums<Int, Vec, Y, Pack>>;
   int8.block_m = 4 * Kernel::kRows;
   int8.block_n = Kernel::kColumns;

@@ -1,5 +1,5 @@
 // 8-bit products by vpdpbusd, which adds four to each sum. It takes unsigned bytes for one side: a + 128 for
-// a, and the packed B knows how much is too much.
+// a, and 128 more to take off.
 
 #include "qkv/kernels/simd/gemm_int8.h"
 
@@ -15,7 +15,7 @@ namespace {
 using avx512::Int;
 
 template <class Y>
-struct Int8Dot : simd::Int8Sums<Int, avx512::Vec, Y, simd::PackInt8Words<avx512::GemmWords, 128>> {
+struct Int8Dot : simd::Int8Sums<Int, avx512::Vec, Y, simd::PackInt8Words<avx512::GemmWords>, 128> {
   static constexpr int kSubs = 1;
   template <int s>
   static Int right(const uint32_t* b) {

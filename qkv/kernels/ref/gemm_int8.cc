@@ -25,7 +25,8 @@ void run(const Int8Gemm<T>& g) noexcept {
   for (int64_t i = 0; i < g.m; ++i)
     for (int64_t j = g.n_begin; j < g.n_end; ++j) {
       int32_t sum = 0;
-      for (int64_t p = 0; p < g.k; ++p) sum += int32_t{g.a[i * g.lda + p]} * int32_t{b[j * g.k + p]};
+      for (int64_t p = 0; p < g.k; ++p)
+        sum += (int32_t{g.a[i * g.lda + p]} - g.a_zeros[i]) * int32_t{b[j * g.k + p]};
       float x = static_cast<float>(sum) * (g.a_scales[i] * g.b_scales[j]);
       if (g.bias) x += g.bias[j];
       x = ref::activate(g.activation, x);
@@ -35,22 +36,27 @@ void run(const Int8Gemm<T>& g) noexcept {
 }
 
 template <class T>
-void quantise_rows(int64_t rows, int64_t k, const T* x, int64_t ldx, int8_t* q, int64_t ldq,
-                   float* scales) noexcept {
+void quantise_rows(int64_t rows, int64_t k, const T* x, int64_t ldx, int8_t* q, int64_t ldq, float* scales,
+                   int32_t* zeros) noexcept {
   for (int64_t r = 0; r < rows; ++r, x += ldx, q += ldq) {
-    float largest = 0;
+    float low = 0, high = 0;
     bool finite = true;
     for (int64_t c = 0; c < k; ++c) {
       const float one = static_cast<float>(x[c]);
       finite = finite && std::isfinite(one);
-      largest = std::max(largest, std::abs(one));
+      low = std::min(low, one);
+      high = std::max(high, one);
     }
+    const float largest = std::max(high, -low), step = zeros ? high / 255 - low / 255 : largest / 127;
     const bool counts = finite && largest >= kInt8Least;
-    const float factor = counts ? 127 / largest : 0;
-    scales[r] = counts ? largest / 127 : finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+    const float factor = counts ? 1 / step : 0;
+    const float zero = counts && zeros ? std::nearbyint(-128 - low * factor) : 0;
+    const float least = zeros ? -128 : -127;
+    scales[r] = counts ? step : finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+    if (zeros) zeros[r] = static_cast<int32_t>(zero);
     for (int64_t c = 0; c < k; ++c)
-      q[c] = finite ? static_cast<int8_t>(
-                          std::clamp(std::nearbyint(static_cast<float>(x[c]) * factor), -127.0f, 127.0f))
+      q[c] = counts ? static_cast<int8_t>(
+                          std::clamp(std::nearbyint(static_cast<float>(x[c]) * factor) + zero, least, 127.0f))
                     : int8_t{0};
   }
 }

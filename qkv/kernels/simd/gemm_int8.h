@@ -17,25 +17,23 @@
 namespace qkv::kernels::simd {
 
 /// B [k, n] in panels of kLanes columns: words of four k, one word for each column, then the next four k;
-/// zeros where k or n end. kOffset: after them an int32 for each column, kOffset times its sum: what products
-/// that take a + kOffset for a have too much.
-template <class W, int32_t kOffset, int64_t kPadSteps = 1>
+/// zeros where k or n end. After them each column's sum, in int32.
+template <class W, int64_t kPadSteps = 1>
 struct PackInt8Words {
   static constexpr int64_t kLanes = W::kLanes;
 
   static int64_t steps_of(int64_t k) { return round_up((k + 3) / 4, kPadSteps); }
   static int64_t word_bytes(int64_t k, int64_t n) { return steps_of(k) * round_up(n, kLanes) * 4; }
   static int64_t packed_bytes(int64_t k, int64_t n) noexcept {
-    return word_bytes(k, n) + (kOffset ? round_up(n, kLanes) * 4 : 0);
+    return word_bytes(k, n) + round_up(n, kLanes) * 4;
   }
-  static const int32_t* offsets(const void* b, int64_t k, int64_t n) {
-    return kOffset ? reinterpret_cast<const int32_t*>(static_cast<const uint8_t*>(b) + word_bytes(k, n))
-                   : nullptr;
+  static const int32_t* column_sums(const void* b, int64_t k, int64_t n) {
+    return reinterpret_cast<const int32_t*>(static_cast<const uint8_t*>(b) + word_bytes(k, n));
   }
 
   static void pack_b(const PackInt8& args) noexcept {
     const int64_t steps = steps_of(args.k), whole = args.k / 4;
-    int32_t* sums = const_cast<int32_t*>(offsets(args.dst, args.k, args.n));
+    int32_t* sums = const_cast<int32_t*>(column_sums(args.dst, args.k, args.n));
     for (int64_t c0 = args.n_begin; c0 < args.n_end; c0 += kLanes) {
       uint8_t* panel = static_cast<uint8_t*>(args.dst) + c0 * steps * 4;
       const int64_t columns = std::min(kLanes, args.n - c0);
@@ -53,28 +51,28 @@ struct PackInt8Words {
           for (int64_t b = 0; b < 4; ++b)
             panel[(s * kLanes + j) * 4 + b] =
                 j < columns && s * 4 + b < args.k ? static_cast<uint8_t>(src[j * args.lds + s * 4 + b]) : 0;
-      for (int64_t j = 0; sums && j < kLanes; ++j) {
+      for (int64_t j = 0; j < kLanes; ++j) {
         int32_t sum = 0;
         for (int64_t p = 0; j < columns && p < args.k; ++p) sum += src[j * args.lds + p];
-        sums[c0 + j] = kOffset * sum;
+        sums[c0 + j] = sum;
       }
     }
   }
 };
 
-/// Sums in L1, rows ld apart, to C. offsets: to be taken off them, or null.
+/// Sums of (X + offset) W in L1, rows ld apart, to C.
 template <class I, class V, class T>
-void dequantise(const Int8Gemm<T>& g, const int32_t* offsets, const float* sums, int64_t ld, int64_t row0,
-                int64_t rows, int64_t col0, int64_t cols) noexcept {
+void dequantise(const Int8Gemm<T>& g, int32_t offset, const int32_t* column_sums, const float* sums,
+                int64_t ld, int64_t row0, int64_t rows, int64_t col0, int64_t cols) noexcept {
   with_activation(g.activation, [&]<class F>(F) {
     for (int64_t i = 0; i < rows; ++i, sums += ld) {
       const V scale = V::set(g.a_scales[row0 + i]);
+      const I zero = I::set(static_cast<uint32_t>(g.a_zeros[row0 + i] + offset));
       const int64_t first = (row0 + i) * g.ldc + col0;
       T* c = g.c + first;
       const T* residual = g.residual ? g.residual + first : nullptr;
       each<V, 1>(cols, [&](int, int64_t j, auto at) {
-        I sum = I::load(sums + j);
-        if (offsets) sum = sum - I::load(reinterpret_cast<const float*>(offsets + col0 + j));
+        const I sum = I::load(sums + j) - zero * I::load(column_sums + col0 + j);
         V x = sum.to_float() * (scale * at.load(g.b_scales + col0 + j));
         if (g.bias) x = x + at.load(g.bias + col0 + j);
         x = F::value(x);
@@ -86,31 +84,35 @@ void dequantise(const Int8Gemm<T>& g, const int32_t* offsets, const float* sums,
 }
 
 template <class V, class T>
-void quantise_rows(int64_t rows, int64_t k, const T* x, int64_t ldx, int8_t* q, int64_t ldq,
-                   float* scales) noexcept {
+void quantise_rows(int64_t rows, int64_t k, const T* x, int64_t ldx, int8_t* q, int64_t ldq, float* scales,
+                   int32_t* zeros) noexcept {
   for (int64_t r = 0; r < rows; ++r, x += ldx, q += ldq) {
-    V most[4], zero[4];  // zero: 0 x, NaN where x is not finite
-    unrolled<4>([&](auto n) { most[n] = zero[n] = V::zero(); });
+    V above[4], below[4], nothing[4];  // nothing: 0 x, NaN where x is not finite
+    unrolled<4>([&](auto n) { above[n] = below[n] = nothing[n] = V::zero(); });
     each<V, 4>(k, [&](int n, int64_t c, auto at) {
       const V one = at.load(x + c);
-      most[n] = max(abs(one), most[n]);
-      zero[n] = zero[n] + one * V::zero();
+      above[n] = max(one, above[n]);
+      below[n] = max(V::zero() - one, below[n]);
+      nothing[n] = nothing[n] + one * V::zero();
     });
-    const float largest = reduce_max(simd::largest(most));
-    const bool finite = reduce_add(total(zero)) == 0;
-    const bool counts = finite && largest >= kInt8Least;
-    scales[r] = counts ? largest / 127 : finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
-    const V factor = V::set(counts ? 127 / largest : 0);
-    const V bound = V::set(127);
+    const float high = reduce_max(largest(above)), low = -reduce_max(largest(below));
+    const float most = high > -low ? high : -low, step = zeros ? high / 255 - low / 255 : most / 127;
+    const bool finite = reduce_add(total(nothing)) == 0;
+    const bool counts = finite && most >= kInt8Least;
+    scales[r] = counts ? step : finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+    const V factor = V::set(counts ? 1 / step : 0);
+    const V zero = counts && zeros ? round(V::set(-128) - V::set(low) * factor) : V::zero();
+    if (zeros) zeros[r] = static_cast<int32_t>(first_lane(zero));
+    const V bottom = V::set(zeros ? -128 : -127), top = V::set(127);
     each<V, 1>(k, [&](int, int64_t c, auto at) {
-      const V one = min(max(at.load(x + c) * factor, V::zero() - bound), bound);
-      at.store(q + c, finite ? one : V::zero());
+      const V one = min(max(round(at.load(x + c) * factor) + zero, bottom), top);
+      at.store(q + c, counts ? one : V::zero());
     });
   }
 }
 
-/// The part of a Product whose sums are integers. Y: the type of C.
-template <class I, class V, class YType, class Packing>
+/// The part of a Product whose sums are integers. Y: the type of C. kOffset: what multiply_add adds to X.
+template <class I, class V, class YType, class Packing, int32_t kOffset = 0>
 struct Int8Sums {
   using T = int8_t;
   using Y = YType;
@@ -124,7 +126,7 @@ struct Int8Sums {
   static bool adds(const Args&) { return false; }
   static void finish(const Args& g, const float* sums, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
                      int64_t cols) noexcept {
-    dequantise<I, V>(g, Packed::offsets(g.b, g.k, g.n), sums, ld, row0, rows, col0, cols);
+    dequantise<I, V>(g, kOffset, Packed::column_sums(g.b, g.k, g.n), sums, ld, row0, rows, col0, cols);
   }
   static I left(const uint32_t* a) { return I::set(*a); }
 };
@@ -132,7 +134,7 @@ struct Int8Sums {
 /// Bytes widened to 16 bits and multiplied by pairs, for CPUs without a dot product of bytes: exact, where
 /// vpmaddubsw would saturate.
 template <class I, class V, class W, class Y>
-struct Int8Pairs : Int8Sums<I, V, Y, PackInt8Words<W, 0>> {
+struct Int8Pairs : Int8Sums<I, V, Y, PackInt8Words<W>> {
   static constexpr int kSubs = 2;
   template <int s>
   static I right(const uint32_t* b) {

@@ -107,6 +107,7 @@ struct Int {
 
   friend Int operator+(Int a, Int b) { return {_mm256_add_epi32(a.v, b.v)}; }
   friend Int operator-(Int a, Int b) { return {_mm256_sub_epi32(a.v, b.v)}; }
+  friend Int operator*(Int a, Int b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
 };
 inline Int multiply_pairs(Int a, Int b) { return {_mm256_madd_epi16(a.v, b.v)}; }
 

@@ -106,6 +106,7 @@ struct Int {
 
   friend Int operator+(Int a, Int b) { return {_mm512_add_epi32(a.v, b.v)}; }
   friend Int operator-(Int a, Int b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+  friend Int operator*(Int a, Int b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 };
 /// The two products of each word's 16-bit halves, added.
 inline Int multiply_pairs(Int a, Int b) { return {_mm512_madd_epi16(a.v, b.v)}; }
