@@ -235,8 +235,7 @@ int main(int argc, char** argv) {
   } catch (const qkv::Error& e) {
     return fail(e.what(), status_of(e));
   } catch (const std::bad_alloc&) {
-    return fail("out of memory; a smaller batch (--batch-tokens, --batch-size) or a smaller model needs less",
-                1);
+    return fail("out of memory; a smaller batch (its flag is in -h) or a smaller model needs less", 1);
   } catch (const std::exception& e) {
     return fail(e.what(), 1);
   }

@@ -43,11 +43,17 @@ std::vector<SweepPoint> read_sweep(const std::string& path) {
     const toml::array* values = node.as_array();
     QKV_CHECK(values != nullptr && !values->empty(), kFormat,
               "{}: needs to be a list of the values to try, [0.001, 0.003] say", where);
+    std::vector<std::string> texts;
+    for (const toml::node& value : *values) {
+      texts.push_back(text_of(value, where));
+      QKV_CHECK(std::count(texts.begin(), texts.end(), texts.back()) == 1, kValue, "{}: lists {} twice",
+                where, quote(texts.back()));
+    }
     std::vector<SweepPoint> longer;
     for (const SweepPoint& point : points)
-      for (const toml::node& value : *values) {
+      for (const std::string& value : texts) {
         longer.push_back(point);
-        longer.back().emplace_back(key.str(), text_of(value, where));
+        longer.back().emplace_back(key.str(), value);
       }
     points = std::move(longer);
     QKV_CHECK(points.size() <= kMostRuns, kValue, "{}: over {} combinations", path, kMostRuns);

@@ -42,6 +42,7 @@ TEST_F(Sweep, WhatIsNoSweepIsRefused) {
   EXPECT_ERROR(kFormat, "lr: needs to be a list", read("lr = []\n"));
   EXPECT_ERROR(kFormat, "no text, number", read("lr = [[1]]\n"));
   EXPECT_ERROR(kFormat, "line 2", read("\nlr = \n"));
+  EXPECT_ERROR(kValue, "lists \"0.001\" twice", read("lr = [1e-3, 0.001]\n"));
   EXPECT_ERROR(kValue, "no setting to vary", read(""));
   EXPECT_ERROR(kValue, "over 1000 combinations",
                read("a=[1,2,3,4,5,6,7,8,9,10,11]\nb=[1,2,3,4,5,6,7,8,9,10]\nc=[1,2,3,4,5,6,7,8,9,10]\n"));

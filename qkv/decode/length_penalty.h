@@ -18,6 +18,9 @@ namespace qkv::decode {
 /// target token j on source token i, so a source token that nothing looked at costs. Every score is <= 0.
 enum class LengthPenaltyKind { kLength, kGnmt };
 
+/// The largest |alpha| and beta: with them every score of up to 10^12 tokens is a finite number.
+constexpr double kMostLengthPenalty = 20, kMostCoveragePenalty = 1e6;
+
 struct SearchOptions;
 
 /// lp(length), length >= 1.

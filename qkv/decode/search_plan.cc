@@ -25,11 +25,12 @@ SearchPlan::SearchPlan(StepModel& model, const SearchOptions& options, std::stri
             operation_, o.beam_size);
   QKV_CHECK(o.n_best >= 1 && o.n_best <= o.beam_size, kValue,
             "{}: n_best is {}, needs to be in 1 .. beam_size ({})", operation_, o.n_best, o.beam_size);
-  QKV_CHECK(std::isfinite(o.length_penalty), kValue, "{}: length_penalty is {}, needs to be finite",
-            operation_, o.length_penalty);
-  QKV_CHECK(std::isfinite(o.coverage_penalty) && o.coverage_penalty >= 0, kValue,
-            "{}: coverage_penalty is {}, needs to be finite and not negative", operation_,
-            o.coverage_penalty);
+  QKV_CHECK(std::abs(o.length_penalty) <= kMostLengthPenalty, kValue,
+            "{}: length_penalty is {}, needs to be in -{} .. {}", operation_, o.length_penalty,
+            kMostLengthPenalty, kMostLengthPenalty);
+  QKV_CHECK(o.coverage_penalty >= 0 && o.coverage_penalty <= kMostCoveragePenalty, kValue,
+            "{}: coverage_penalty is {}, needs to be in 0 .. {}", operation_, o.coverage_penalty,
+            kMostCoveragePenalty);
   QKV_CHECK(o.patience > 0, kValue, "{}: patience is {}, needs to be positive (infinity: exact)", operation_,
             o.patience);
   QKV_CHECK(o.max_length >= 1, kValue, "{}: max_length is {}, needs to be positive", operation_,

@@ -175,14 +175,18 @@ class Loop {
     report(sums, rate, norm);
   }
 
+  std::string what_is_saved() const {
+    return has_checkpoint(checkpoints_) ? "earlier checkpoints are in " + checkpoints_
+                                        : "no checkpoint was due before it";
+  }
+
   void not_finite(double norm, double loss) {
     optimizer_->zero_grad();
     const std::string what = fmt::format("train: step {}: loss {} and gradient norm {} are not both finite",
                                          state_.step, loss, norm);
     if (options_.non_finite == NonFinitePolicy::kStop || ++failures_in_a_row_ > kMostFailures)
-      throw_error(ErrorCode::kNotFinite,
-                  "{}; earlier checkpoints are in {}. Try a lower learning rate, more warm-up or clip_norm",
-                  what, checkpoints_);
+      throw_error(ErrorCode::kNotFinite, "{}; {}. Try a lower learning rate, more warm-up or clip_norm", what,
+                  what_is_saved());
     if (options_.non_finite == NonFinitePolicy::kSkip) {
       ++state_.skipped_updates;
       say(what + "; update skipped");
@@ -303,11 +307,9 @@ class Loop {
   // An update that was finite made weights that are not: they are never saved.
   void infinite_weights(const std::string& name) {
     const std::string what = fmt::format("train: step {} made {} infinite", state_.step, name);
-    QKV_CHECK(
-        options_.non_finite == NonFinitePolicy::kRollBack && ++failures_in_a_row_ <= kMostFailures,
-        kNotFinite,
-        "{}, so it is not saved; earlier checkpoints are in {}. Try a lower learning rate or more warm-up",
-        what, checkpoints_);
+    QKV_CHECK(options_.non_finite == NonFinitePolicy::kRollBack && ++failures_in_a_row_ <= kMostFailures,
+              kNotFinite, "{}, so it is not saved; {}. Try a lower learning rate or more warm-up", what,
+              what_is_saved());
     roll_back(what);
   }
 
