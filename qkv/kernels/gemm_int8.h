@@ -1,18 +1,19 @@
 #pragma once
 // Dense products of 8-bit integers, for running models: Y ~ act(X W^T + bias) with
 //
-//   w_jk ~ t_j W_jk          W in -127 .. 127, t_j = max_k |w_jk| / 127: a scale for each output feature,
-//   found once x_ik ~ s_i (X_ik - z_i)  X in -128 .. 127, of which z_i stands for 0: a scale and a zero point
-//   for each token,
-//                            found as it comes, so that the steps reach from min_k x_ik to max_k x_ik (and 0)
+//   w_jk ~ t_j W_jk            W in -127 .. 127
+//   x_ik ~ s_i (X_ik - z_i)    X and z in -128 .. 127
 //   y_ij = act(s_i t_j sum_k (X_ik - z_i) W_jk + bias_j) + residual_ij
 //
-// as Dettmers et al., "LLM.int8()" (2022), arXiv:2208.07339, section 2.1 ("zeropoint quantization" of section
-// 2.1 for tokens, "vector-wise" for features), without its outliers in 16 bits. With a zero point the rows
-// that a ReLU leaves, none of whose numbers is negative, have all 256 steps. Kernels sum X_ik W_jk and take
-// off z_i times the sum of W_jk over k, which is packed beside W. The sums are exact in int32 up to k = 2^16:
-// so every family gives the same bits, but for what activations differ in. Error of a product: w is off by at
-// most half a step, 1 / 254 of the largest of its row, and x by 1 / 510 of its row's range.
+// Each output feature j has a scale t_j = max_k |w_jk| / 127, found once. Each token i has a scale s_i and a
+// zero point z_i, found as it comes, with which the 256 steps reach from its least number to its largest, and
+// 0 is exact: a row that a ReLU leaves has no number below 0, and -127 .. 127 would give it half of the
+// steps. As Dettmers et al., "LLM.int8()" (2022), arXiv:2208.07339, sections 2.1 (zero points) and 3.1 (a
+// scale for each row and column), without their outliers in 16 bits. Error: w is off by at most half a step,
+// 1 / 254 of the largest of its row, and x by 1 / 510 of its row's range.
+//
+// Kernels sum X_ik W_jk and take off z_i sum_k W_jk, whose second factor is packed beside W. The sums are
+// exact in int32 up to kInt8Depth, so every family gives the same bits, but for what activations differ in.
 
 #include <cstdint>
 
@@ -39,11 +40,11 @@ struct Int8Gemm {
   const int8_t* a = nullptr;  // X [m, k], rows lda apart
   int64_t lda = 0;
   const float* a_scales = nullptr;   // s [m]
-  const int32_t* a_zeros = nullptr;  // z [m]
+  const int32_t* a_zeros = nullptr;  // z [m], -128 .. 127
   const void* b = nullptr;           // packed W^T [k, n]
   const float* b_scales = nullptr;   // t [n]
-  int64_t n_begin = 0,
-          n_end = 0;  // the columns of C to compute; n_begin a multiple of block_n, n_end too or == n
+  // The columns of C to compute; n_begin a multiple of block_n, n_end too or == n.
+  int64_t n_begin = 0, n_end = 0;
   // c, residual, bias and b_scales point at column 0, whatever n_begin is.
   T* c = nullptr;  // [m, n], rows ldc apart
   int64_t ldc = 0;

@@ -64,12 +64,16 @@ std::vector<float> floats(int64_t n, uint32_t stream) {
 template <class T>
 std::vector<T> product(const Int8Kernels<T>& kernels, int64_t m, int64_t n, int64_t k, bool bias,
                        Activation activation, bool extreme, bool in_parts, bool residual = false) {
+  // Extreme: rows of 127 with the zero point -128, then of -128 with 127, in turn.
   // The last row of A ends where its memory does: a sanitizer sees reads beyond it.
   const int64_t lda = k + 3, ldw = k + 5, ldc = n + 2;
-  const auto a = integers<int8_t>(m > 0 ? (m - 1) * lda + k : 0, 1, -128, extreme),
-             w = integers<int8_t>(n * ldw, 2, -127, extreme);
-  const auto z =
-      extreme ? std::vector<int32_t>(static_cast<size_t>(m), -128) : integers<int32_t>(m, 7, -128, extreme);
+  auto a = integers<int8_t>(m > 0 ? (m - 1) * lda + k : 0, 1, -128, extreme);
+  const auto w = integers<int8_t>(n * ldw, 2, -127, extreme);
+  auto z = integers<int32_t>(m, 7, -128, false);
+  for (int64_t i = 0; extreme && i < m; ++i) {
+    z[i] = i % 2 ? 127 : -128;
+    if (i % 2) std::fill_n(a.begin() + i * lda, k, int8_t{-128});
+  }
   const std::vector<float> s = floats(m, 3), t = floats(n, 4), b = floats(n, 5);
   const auto packed = Buffer::allocate(std::max<int64_t>(1, kernels.packed_bytes(k, n)));
   std::vector<T> c(static_cast<size_t>(m * ldc), T(7.0f)), beside;
@@ -155,6 +159,14 @@ TEST(GemmInt8, OfTilesIsTheDefinitionBitForBit) {
                     product(table_for(Isa::kRef).f32.int8, m, n, k, true, f, false, false))
               << "m " << m << " n " << n << " k " << k;
         }
+  for (bool in_parts : {false, true}) {
+    EXPECT_EQ(product(tiles.f32.int8, 17, 150, 0, true, Activation::kNone, false, in_parts),
+              product(table_for(Isa::kRef).f32.int8, 17, 150, 0, true, Activation::kNone, false, in_parts));
+    const auto got = product(tiles.bf16.int8, 17, 150, 65, true, Activation::kRelu, false, in_parts, true),
+               want = product(table_for(Isa::kRef).bf16.int8, 17, 150, 65, true, Activation::kRelu, false,
+                              in_parts, true);
+    EXPECT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(bfloat16)), 0);
+  }
   EXPECT_EQ(product(tiles.f32.int8, 18, 40, 4200, true, Activation::kNone, false, true),
             product(table_for(Isa::kRef).f32.int8, 18, 40, 4200, true, Activation::kNone, false, true));
 }
@@ -163,13 +175,18 @@ template <class T>
 void expect_same_quantisation(bool with_zeros) {
   const auto& ref = table_for(Isa::kRef).of<T>().int8;
   for (int64_t k : {1, 5, 15, 16, 17, 63, 64, 65, 200}) {
-    const int64_t rows = 9, ldx = k + 1, ldq = k + 2;
+    const int64_t rows = 14, ldx = k + 1, ldq = k + 2;
     std::vector<float> numbers = floats(rows * ldx, 6);
     for (int64_t c = 0; c < k; ++c) {
       numbers[c] = 0;                                           // row 0: all zero
       numbers[ldx + c] *= 1e-40f;                               // 1: subnormal
       numbers[2 * ldx + c] *= 1e37f;                            // 2: huge
       numbers[3 * ldx + c] = static_cast<float>(c % 7) + 0.5f;  // 3: ties
+      numbers[9 * ldx + c] = c % 2 ? 3e38f : -3e38f;            // 9: as far apart as can be
+      numbers[10 * ldx + c] = -0.0f;
+      numbers[11 * ldx + c] = -1 - std::abs(numbers[11 * ldx + c]);  // 11: nothing above 0
+      numbers[12 * ldx + c] = c % 3 ? 0x1p-101f : kInt8Least;        // 12: just counts
+      numbers[13 * ldx + c] = 0x1p-101f;                             // 13: just does not
     }
     numbers[4 * ldx + k - 1] = std::numeric_limits<float>::quiet_NaN();
     numbers[5 * ldx] = -std::numeric_limits<float>::infinity();
@@ -185,13 +202,13 @@ void expect_same_quantisation(bool with_zeros) {
     };
     const auto [q, scales, zeros] = run(ref);
     EXPECT_TRUE(std::isnan(scales[4]) && std::isnan(scales[5]) && std::isfinite(scales[6]));
-    for (int64_t r : {0, 2, 3, 6, 7, 8})
+    EXPECT_TRUE(!with_zeros || (zeros[11] == 127 && zeros[3] == -128));
+    EXPECT_TRUE(scales[12] > 0 && scales[13] == 0);
+    for (int64_t r : {0, 2, 3, 6, 7, 8, 9, 10, 11, 12})
       for (int64_t c = 0; c < k; ++c) {
         const auto want = static_cast<float>(x[r * ldx + c]);
         const int steps = q[r * ldq + c] - zeros[r];
-        // Half a step; at the ends of rows with a zero point its own rounding too.
-        EXPECT_LE(std::abs(scales[r] * static_cast<float>(steps) - want),
-                  (with_zeros ? 1.001f : 0.501f) * scales[r])
+        EXPECT_LE(std::abs(scales[r] * static_cast<float>(steps) - want), 0.501f * scales[r])
             << "k " << k << " row " << r << " column " << c;
         EXPECT_TRUE(want != 0 || steps == 0) << "0 is not exact";
       }

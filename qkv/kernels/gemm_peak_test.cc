@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "qkv/base/memory.h"
 #include "qkv/base/philox.h"

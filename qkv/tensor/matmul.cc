@@ -1,7 +1,6 @@
 #include "qkv/tensor/matmul.h"
 
 #include <atomic>
-#include <vector>
 
 #include "qkv/base/checked.h"
 #include "qkv/base/team.h"
@@ -79,11 +78,10 @@ void matmul_int8(const Tensor& a, const PackedMatrix& b, const Tensor& out, cons
   // Rows of integers an odd number of cache lines apart, as for transposed copies below.
   const int64_t ldq = round_up(k, 64) / 64 % 2 ? round_up(k, 64) : round_up(k, 64) + 64;
   const auto integers = Buffer::allocate(std::max<int64_t>(1, m * ldq));
-  const Tensor a_scales = Tensor::empty({m}, DType::kF32);
+  const Tensor a_scales = Tensor::empty({m}, DType::kF32), a_zeros = Tensor::empty({m}, DType::kI32);
   int8_t* const q = reinterpret_cast<int8_t*>(integers->data());
   float* const scales = a_scales.data<float>();
-  std::vector<int32_t> a_zeros(static_cast<size_t>(m));
-  int32_t* const zeros = a_zeros.data();
+  int32_t* const zeros = a_zeros.data<int32_t>();
   const auto multiply = [&]<class In, class Out>(In, Out) {
     const auto quantise_rows = kernels::table().of<In>().int8.quantise_rows;
     const auto& int8 = kernels::table().of<Out>().int8;

@@ -352,6 +352,8 @@ TEST(Matmul, RefusesWhatDoesNotFit) {
       matmul(f32({3, 4}), pack_matrix_int8(f32({4, 5}), DType::kF32), f32({3, 5}), {.accumulate = true}));
   EXPECT_ERROR(kDtype, "8-bit products take and give f32 or bf16, not f64",
                pack_matrix_int8(Tensor::zeros({4, 5}, DType::kF64), DType::kF64));
+  EXPECT_ERROR(kShape, "sums over 65537 may overflow, 65536 may not",
+               pack_matrix_int8(f32({65537, 1}), DType::kF32));
   EXPECT_ERROR(kDtype, "cannot pack f64 for f32",
                pack_matrix(Tensor::zeros({2, 2}, DType::kF64), DType::kF32));
   EXPECT_ERROR(kDtype, "i32 is not a type of activations",

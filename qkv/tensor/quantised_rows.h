@@ -8,7 +8,7 @@
 
 namespace qkv {
 
-/// w_jk ~ scales_j integers_jk: integers [n, k] in -127 .. 127, scales [n] f32.
+/// w_jk ~ scales_j integers_jk: integers [n, k] in -127 .. 127 (of others' files: -128), scales [n] f32.
 struct QuantisedRows {
   int64_t n = 0, k = 0;
   std::shared_ptr<Buffer> integers;

@@ -1,5 +1,5 @@
 // 8-bit products by vpdpbusd, which adds four to each sum. It takes unsigned bytes for one side: a + 128 for
-// a, and 128 more to take off.
+// a, so 128 is added to each zero point too.
 
 #include "qkv/kernels/simd/gemm_int8.h"
 

@@ -111,7 +111,7 @@ void quantise_rows(int64_t rows, int64_t k, const T* x, int64_t ldx, int8_t* q, 
   }
 }
 
-/// The part of a Product whose sums are integers. Y: the type of C. kOffset: what multiply_add adds to X.
+/// The part of a Product whose sums are integers. Y: the type of C. kOffset: what stage() adds to X.
 template <class I, class V, class YType, class Packing, int32_t kOffset = 0>
 struct Int8Sums {
   using T = int8_t;

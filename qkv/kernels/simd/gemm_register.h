@@ -7,16 +7,17 @@
 //   Product::T, ::Left, ::Right   element type of the operands; of A as staged; of packed B
 //   Product::kSubs                multiply-adds a step
 //   Product::right<s>(Right*)     the s-th vector of B of a step
-//   Product::right_of_rows<s, kPart>(row, below, n)  the same from two rows of B as it lies (one, for
-//   floats); kPart:
-//                                 their first n elements
+//   Product::right_of_rows<s, kPart>(row, below, n)
+//                                 the same from two rows of B as it lies (one, for floats); kPart: their
+//                                 first n elements
 //   Product::left(Left*)          broadcast of one staged element of A
 //   Product::multiply_add(a, b, sum)
 //   Product::stage(dst, src, k)   one row of A into Lefts, zeros up to a whole step
 //   Product::Args                 Gemm<T>, or Int8Gemm of another type of C
-//   Product::finish(args, sums, ld, row0, rows, col0, cols)  sums in L1 to C
-//   Product::sums_go_to(args)     where whole tiles of sums go as they are, added if Product::adds(args); or
-//   null
+//   Product::finish(args, sums, ld, row0, rows, col0, cols)
+//                                 sums in L1 to C
+//   Product::sums_go_to(args)     where whole tiles of sums go as they are, added if Product::adds(args);
+//                                 or null
 //
 // A is copied ("staged") a tile at a time: rows of A may lie a multiple of 4 KiB apart, where 14 of them
 // share one L1 set of 12 ways; the copy also widens, pairs and pads. It costs one load and store for 2 * n /
