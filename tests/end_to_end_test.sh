@@ -83,8 +83,8 @@ grep -q '"target_tokens":512,' "$dir/bench" || fail "bench translate: $(cat "$di
 for key in '"BLEU":{"after":' '"chrF2":{"after":' '"matrices":' '"worst_weight":'; do
   grep -qF "$key" "$dir/report" || fail "quantize does not report $key: $(cat "$dir/report")"
 done
-[ "$("$qkv" translate --model "$dir/small" --dtype int8 -i "$dir/src" | wc -l)" = "$(wc -l < "$dir/src")" ] || fail "a model in 8 bits does not translate"
-"$qkv" info "$dir/small" --load --dtype int8 | grep > /dev/null 'loads for int8 in' || fail "info --load"
+[ "$("$qkv" translate --model "$dir/small" -i "$dir/src" | wc -l)" = "$(wc -l < "$dir/src")" ] || fail "a model in 8 bits does not translate"
+"$qkv" info "$dir/small" --load | grep > /dev/null 'loads for int8 in' || fail "info --load"
 echo "passed"
 
 # Threads have a processor each where all are used, and run anywhere where fewer are: the others may be somebody else's.

@@ -115,6 +115,9 @@ void add_bench_command(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 16));
   common(attention, kPlain);
   attention->footer(
+      "GFLOP/s count every pair of the square, as other programs' do, whatever a mask leaves out; the share "
+      "of "
+      "the\npeak counts what is computed.\n"
       "Example:\n  qkv bench attention --shape 1x12x4096x64 --dtype bf16 --causal --backward --json");
   attention->callback([flags] {
     const auto run = flags->attention.mixer.empty() ? bench_attention : bench_mixer;
@@ -141,7 +144,9 @@ void add_bench_command(CLI::App& app) {
       "  qkv bench translate --case base-6+6x512-32k --beam 4 --batch 32 --dtype int8 --json\n"
       "  qkv bench translate --model models/en-de --input lines.en --beam 5 --json");
   translate->callback([flags] {
-    traced(flags->trace, [&] { bench_translate(flags->translate, flags->precision(), flags->json); });
+    const std::string& model = flags->translate.model;
+    const Precision precision = model.empty() ? flags->precision() : precision_for(flags->dtype, model);
+    traced(flags->trace, [&] { bench_translate(flags->translate, precision, flags->json); });
   });
 }
 

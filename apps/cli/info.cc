@@ -155,7 +155,7 @@ void add_info_command(CLI::App& app) {
   info->add_flag("--json", flags->json, "one JSON object");
   info->footer("Example:\n  qkv info models/en-de --tensors\n  qkv info models/en-de --load --dtype int8");
   info->callback([flags] {
-    run(flags->model, flags->json, flags->tensors, flags->load, precision_from_name(flags->dtype));
+    run(flags->model, flags->json, flags->tensors, flags->load, precision_for(flags->dtype, flags->model));
   });
 }
 

@@ -210,11 +210,11 @@ void add_quantize_command(CLI::App& app) {
   quantize->add_option("--beam", flags->beam, "beam size")->capture_default_str()->check(CLI::Range(1, 64));
   quantize->add_flag("--json", flags->json, "one JSON object");
   quantize->footer(
-      "The directory runs in 8 bits with --dtype int8, as any model does; from its files it loads in half "
+      "The directory runs in 8 bits unless --dtype says otherwise. The matrices of linear layers take half "
       "the\n"
-      "size of bf16. Its layout is that of compressed-tensors.\n"
+      "room of bf16; tables of words stay as they are. The layout is that of compressed-tensors.\n"
       "Example:\n  qkv quantize models/en-de --out en-de-int8 --pairs tests/data/valid.tsv\n"
-      "  qkv translate --model en-de-int8 --dtype int8");
+      "  qkv translate --model en-de-int8 'Good morning.'");
   quantize->callback([flags] { run(*flags); });
 }
 

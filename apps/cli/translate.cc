@@ -30,7 +30,7 @@ struct Flags {
   TranslateOptions translate;
   OutputOptions show;
   std::string html, trace;
-  bool draw = false, model_given = false;
+  bool draw = false, model_given = false, beam_given = false;
 };
 
 // The lines to translate, some at a time: the sentences of the call, or else those of the input.
@@ -79,14 +79,16 @@ std::string left_out(const std::map<OnPage, int64_t>& on_page, size_t shown) {
 
 void run(Flags f) {
   TranslateOptions options = f.translate;
-  options.precision = precision_from_name(f.dtype);
   if (!f.prefix.empty()) options.prefix = {f.prefix};
   QKV_CHECK(f.penalty == "length" || f.penalty == "gnmt", kValue,
             "--length-penalty-kind: '{}' is neither length nor gnmt", f.penalty);
   options.search.length_penalty_kind =
       f.penalty == "gnmt" ? decode::LengthPenaltyKind::kGnmt : decode::LengthPenaltyKind::kLength;
   options.search.n_best = std::max<int64_t>(1, f.show.n_best);
-  options.search.beam_size = std::max(options.search.beam_size, options.search.n_best);
+  if (!f.beam_given) options.search.beam_size = std::max(options.search.beam_size, options.search.n_best);
+  QKV_CHECK(options.search.n_best <= options.search.beam_size, kValue,
+            "--nbest {}: a beam of {} keeps no more than {}; give --beam {}", options.search.n_best,
+            options.search.beam_size, options.search.beam_size, options.search.n_best);
   check_different_files(f.html, "--html", f.output, "-o");
   check_different_files(f.html, "--html", f.input, "-i");
   check_different_files(f.trace, "--trace", f.output, "-o");
@@ -94,6 +96,7 @@ void run(Flags f) {
   check_different_files(f.trace, "--trace", f.html, "--html");
   QKV_CHECK(f.model_given || io::exists(f.model), kIo,
             "{}: no such directory; run from qkv's folder, or give --model DIR", f.model);
+  options.precision = precision_for(f.dtype, f.model);
   const Translator translator(TranslationModel::load(f.model, options.precision), options);
 
   if (f.draw) f.show.align = true;
@@ -150,9 +153,10 @@ void add_translate_command(CLI::App& app) {
       ->type_name("SENTENCE")
       ->excludes(input);
   add_output_option(*cmd, "-o,--output", f->output, "translations (default: standard output)");
-  cmd->add_option("--beam,--beam-size", search.beam_size, "hypotheses kept at each step; 1 is greedy")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1000));
+  CLI::Option* beam = cmd->add_option("--beam,--beam-size", search.beam_size,
+                                      "hypotheses kept at each step; 1 is greedy; at least --nbest")
+                          ->capture_default_str()
+                          ->check(CLI::Range(1, 1000));
   cmd->add_option("--nbest,--n-best", f->show.n_best,
                   "translations of each line, best first, as: text ||| score, and an empty line")
       ->check(CLI::Range(1, 1000));
@@ -178,8 +182,8 @@ void add_translate_command(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
   cmd->add_option("--dtype", f->dtype,
-                  "bf16, f32, int8 (8-bit products, the rest as in auto), or auto: bf16 where the CPU has a "
-                  "unit for it")
+                  "bf16, f32, int8 (8-bit products, the rest as in bf16 or f32), or auto: int8 where the "
+                  "model's files are, else bf16 where the CPU has a unit for it")
       ->capture_default_str();
   cmd->add_flag("--scores", f->show.scores, "print each translation's score: text TAB score");
   cmd->add_flag(
@@ -199,8 +203,9 @@ void add_translate_command(CLI::App& app) {
       "  qkv translate --model runs/mine --beam 5 --nbest 3 --json < lines.en\n"
       "  head -5 lines.en | qkv translate --html attention.html\n"
       "One sentence a line: the shipped model has seen single sentences only.");
-  cmd->callback([f, model] {
+  cmd->callback([f, model, beam] {
     f->model_given = model->count() > 0;
+    f->beam_given = beam->count() > 0;
     traced(f->trace, [&] { run(*f); });
   });
 }

@@ -21,11 +21,15 @@ Shape turned(const Shape& shape) { return {shape[1], shape[0]}; }
 
 constexpr const char* kScale = "_scale";  // NAME.weight_scale
 
-// What compressed-tensors calls W8A8: weights by output feature, activations by token as they come.
+// What compressed-tensors calls W8A8: weights by output feature, activations by token as they come, those
+// with a zero point.
 io::Json quantisation() {
-  const auto numbers = [](const char* strategy, bool dynamic) {
-    return io::Json{
-        {"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", strategy}, {"dynamic", dynamic}};
+  const auto numbers = [](const char* strategy, bool as_they_come) {
+    return io::Json{{"num_bits", 8},
+                    {"type", "int"},
+                    {"symmetric", !as_they_come},
+                    {"strategy", strategy},
+                    {"dynamic", as_they_come}};
   };
   return {{"quant_method", "compressed-tensors"},
           {"format", "int-quantized"},
@@ -38,9 +42,11 @@ io::Json quantisation() {
               {"input_activations", numbers("token", true)}}}}}};
 }
 
+constexpr const char* kQuantisation = "quantization_config";
+
 void check_quantisation(const io::Json& config, const std::string& where) {
-  const char* key = "quantization_config";
-  if (!io::has(config, key, where)) return;
+  if (!is_in_int8(config, where)) return;
+  const char* key = kQuantisation;
   const io::Json& q = io::get_object(config, key, where);
   const std::string method = io::get_string_or(q, "quant_method", "", where),
                     format = io::get_string_or(q, "format", "", where);
@@ -113,10 +119,14 @@ void save_model_files(const std::string& dir, const ParameterSet& parameters, io
       add(name, t, {t.shape().sizes().begin(), t.shape().sizes().end()});
     }
   }
-  if (precision.int8) config["quantization_config"] = quantisation();
+  if (precision.int8) config[kQuantisation] = quantisation();
   io::write_safetensors(dir + "/model.safetensors", tensors, {{"format", "pt"}});
   config["torch_dtype"] = dtype == DType::kF32 ? "float32" : "bfloat16";
   io::write_file_atomically(config_path(dir), io::dump_json(config, 2) + "\n");
+}
+
+bool is_in_int8(const io::Json& config, const std::string& where) {
+  return io::has(config, kQuantisation, where);
 }
 
 std::string config_path(const std::string& dir) { return dir + "/config.json"; }

@@ -49,6 +49,8 @@ void save_model_files(const std::string& dir, const ParameterSet& parameters, io
 /// weights quantised otherwise than above.
 io::Json read_model_config(const std::string& dir);
 std::string config_path(const std::string& dir);
+/// Whether such a config's linear layers are 8-bit integers.
+bool is_in_int8(const io::Json& config, const std::string& where);
 
 /// The weights of a directory, as a ParameterReader gives them out; integers times their scales. Each
 /// tensor's shape and dtype are checked before memory is taken for it. Errors: kIo (missing file), kFormat

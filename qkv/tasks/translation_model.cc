@@ -4,6 +4,7 @@
 #include "qkv/io/atomic_file.h"
 #include "qkv/io/file.h"
 #include "qkv/io/json.h"
+#include "qkv/models/model_files.h"
 #include "qkv/models/transformer_files.h"
 #include "qkv/tasks/model_directory.h"
 
@@ -82,6 +83,12 @@ Precision precision_from_name(std::string_view name) {
   QKV_CHECK(name == "auto" || name == "bf16" || name == "f32", kValue,
             "dtype: '{}' is not one of bf16, f32, int8, auto", name);
   return compute_dtype_from_name(name);
+}
+
+Precision precision_for(std::string_view name, const std::string& model) {
+  if (name != "auto") return precision_from_name(name);
+  const std::string dir = resolve_model_directory(model);
+  return precision_from_name(is_in_int8(read_model_config(dir), config_path(dir)) ? "int8" : "auto");
 }
 
 }  // namespace qkv

@@ -33,5 +33,8 @@ DType default_compute_dtype();
 DType compute_dtype_from_name(std::string_view name);
 /// These, or "int8", whose activations are as in "auto". Error kValue.
 Precision precision_from_name(std::string_view name);
+/// The same of what runs a model or run directory: "auto" is 8 bits where its files are (qkv quantize).
+/// Error kValue, kIo, kFormat.
+Precision precision_for(std::string_view name, const std::string& model);
 
 }  // namespace qkv
