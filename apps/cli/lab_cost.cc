@@ -132,7 +132,6 @@ class Costs {
       rate_[{point.path, point.both}] = operations(point) / point.cost->seconds;
       done += time_for(point);
       if (!flags_.json) continue;
-      bar.clear();
       print_json(point);
     }
   }

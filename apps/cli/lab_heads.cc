@@ -131,14 +131,11 @@ void run(const HeadFlags& f) {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       change.apply(h, false);
       // The pass over the whole model before this one had its memory to find: it took up to 7 times as long.
-      if (c == 0 && h == 0) {
-        bar.clear();
+      if (c == 0 && h == 0)
         note_expected(command, fmt::format("{:.0f} passes over {}", total, pairs), seconds * total,
                       "--limit changes");
-      }
       change.harm.push_back(heads.harm(value, whole));
       if (!f.json) continue;
-      bar.clear();
       print("{}\n", io::dump_json({{"site", place.site},
                                    {"layer", place.layer},
                                    {"head", place.head},
@@ -147,7 +144,6 @@ void run(const HeadFlags& f) {
                                    {c == 0 ? "without" : "with_noise", value},
                                    {"harm", change.harm.back()}}));
     }
-    bar.clear();
     if (!f.json) {
       if (c == 0) print("{} of {} on {}: {}\n", f.metric, f.model, pairs, brief(whole));
       print("\nhow much worse it is {} each head:\n\n", change.what + (c == 0 ? "" : " in"));
@@ -182,7 +178,6 @@ void run(const HeadFlags& f) {
     const std::vector<PruneStep> steps = prune_greedily(heads, [&](int64_t done, int64_t) {
       bar.show(static_cast<double>(1 + rounds * n + done), total, "removing heads one after the other");
     });
-    bar.clear();
     explain::ChartSeries series{.name = f.metric, .x = {static_cast<double>(n)}, .y = {whole}};
     Table table({"removed", "heads left", f.metric});
     for (size_t i = 0; i < steps.size(); ++i) {

@@ -96,7 +96,6 @@ Trial Trials::run(const Gpt2Config& model, const std::string& name) {
                    seconds.end());
   out.seconds_per_step = seconds[seconds.size() / 2];
   ++trained_;
-  bar_->clear();
   return out;
 }
 

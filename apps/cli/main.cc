@@ -52,7 +52,7 @@ int status_of(const qkv::Error& e) {
 // Messages are escaped where names from files enter them; this is the net below. No message of ours has two
 // lines: one that seems to has the second from outside.
 int fail(const char* message, int status) {
-  std::fputs(("qkv: " + qkv::escape(message, 1 << 16) + "\n").c_str(), stderr);  // never throws, unlike fmt's
+  qkv::cli::note_text("qkv: " + qkv::escape(message, 1 << 16) + "\n");
   return status;
 }
 
@@ -235,7 +235,7 @@ int main(int argc, char** argv) {
   } catch (const qkv::Error& e) {
     return fail(e.what(), status_of(e));
   } catch (const std::bad_alloc&) {
-    return fail("out of memory; a smaller batch (its flag is in -h) or a smaller model needs less", 1);
+    return fail("out of memory; less at once (a smaller batch) or a smaller model needs less", 1);
   } catch (const std::exception& e) {
     return fail(e.what(), 1);
   }

@@ -46,6 +46,13 @@ constexpr const char* kStandardOutput = "standard output";
   io::throw_io_error("writing", name, error_number);
 }
 
+bool status_shown = false;
+
+void write_stderr(std::string_view text) noexcept {
+  (void)std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
 // Of a stream that failed earlier the reason is gone; a pipe still says whether anyone reads it.
 bool nobody_reads_stdout() {
   pollfd out = {.fd = STDOUT_FILENO, .events = 0, .revents = 0};
@@ -92,6 +99,7 @@ void Output::commit() {
 }
 
 void print_text(std::string_view text) {
+  show_status("");
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size())
     throw_write_error(kStandardOutput, errno);
 }
@@ -104,8 +112,13 @@ void flush_stdout() {
 }
 
 void note_text(const std::string& text) noexcept {
-  (void)std::fwrite(text.data(), 1, text.size(), stderr);
-  std::fflush(stderr);
+  show_status("");
+  write_stderr(text);
+}
+
+void show_status(const std::string& line) noexcept {
+  if (std::exchange(status_shown, !line.empty())) write_stderr("\r\033[K");
+  write_stderr(line);
 }
 
 void check_different_files(const std::string& a, const std::string& what_a, const std::string& b,

@@ -66,6 +66,10 @@ void note(fmt::format_string<Args...> text, Args&&... args) {
   note_text(fmt::format(text, std::forward<Args>(args)...));
 }
 
+/// A line at the end of a terminal's standard error that the next one replaces: a progress bar. Whatever is
+/// noted or printed takes its place first; "" just takes it away.
+void show_status(const std::string& line) noexcept;
+
 /// Error kValue where two names that are written or read stand for one file; what: "--html", "-o".
 void check_different_files(const std::string& a, const std::string& what_a, const std::string& b,
                            const std::string& what_b);

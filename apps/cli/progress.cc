@@ -45,10 +45,7 @@ std::string rate_text(const StepReport& r, double peak) {
 WorkBar::WorkBar(std::string name)
     : name_(std::move(name)), terminal_(isatty(STDERR_FILENO) != 0), start_(now()), last_shown_(start_) {}
 
-void WorkBar::clear() {
-  if (shown_) note("\r\033[K");
-  shown_ = false;
-}
+WorkBar::~WorkBar() { show_status(""); }
 
 void WorkBar::show(double done, double total, const std::string& text) {
   const double t = now();
@@ -58,8 +55,7 @@ void WorkBar::show(double done, double total, const std::string& text) {
   const std::string line = fmt::format("{}: {}  {} left", name_, text, duration(left));
   if (!terminal_) return note("{}\n", line);
   const int room = std::clamp(terminal_width() - static_cast<int>(line.size()) - 4, 0, 40);
-  note("\r\033[K{} {}", room >= 5 ? "▕" + bar(done / total, room) + "▏" : "", line);
-  shown_ = true;
+  show_status(fmt::format("{} {}", room >= 5 ? "▕" + bar(done / total, room) + "▏" : "", line));
 }
 
 std::string duration(double seconds) {
@@ -77,11 +73,6 @@ std::string speed(double flops_per_second, double peak) {
 
 Progress::Progress(double peak) : peak_(peak), terminal_(isatty(STDERR_FILENO) != 0) {}
 
-void Progress::clear_bar() {
-  if (bar_shown_) note("\r\033[K");
-  bar_shown_ = false;
-}
-
 void Progress::on_step(const StepReport& r) {
   const double t = now();
   if (t - last_shown_ < (terminal_ ? 0.1 : 30) && r.state.step != 1) return;
@@ -95,12 +86,10 @@ void Progress::on_step(const StepReport& r) {
   const int room = std::clamp(terminal_width() - static_cast<int>(text.size()) - 3, 0, 40);
   const double done =
       r.steps_total > 0 ? static_cast<double>(r.state.step) / static_cast<double>(r.steps_total) : 0;
-  note("\r\033[K{}{}", room >= 5 && r.steps_total > 0 ? "▕" + bar(done, room) + "▏" : "", text);
-  bar_shown_ = true;
+  show_status(fmt::format("{}{}", room >= 5 && r.steps_total > 0 ? "▕" + bar(done, room) + "▏" : "", text));
 }
 
 void Progress::on_validation(const TrainingState& state, const Validation& v, bool best) {
-  clear_bar();
   note("validation at step {} (epoch {}, {}): loss {:.4f}, perplexity {:.2f}{}{}\n", state.step,
        state.epoch + (state.batch > 0 ? 1 : 0), duration(state.seconds), v.loss, v.perplexity,
        (v.has_score() ? fmt::format(", {} {:.2f}", v.score_name, v.score) : "") +
@@ -109,7 +98,6 @@ void Progress::on_validation(const TrainingState& state, const Validation& v, bo
 }
 
 void Progress::on_message(const std::string& text) {
-  clear_bar();
   // What is in a message may come from a file: only its line ends are kept.
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());

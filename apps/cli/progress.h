@@ -17,10 +17,8 @@ class Progress : public TrainObserver {
   void on_message(const std::string& text) override;
 
  private:
-  void clear_bar();
   double peak_;
   bool terminal_;
-  bool bar_shown_ = false;
   double last_shown_ = 0;
 };
 
@@ -29,19 +27,17 @@ class Progress : public TrainObserver {
 class WorkBar {
  public:
   explicit WorkBar(std::string name);
-  ~WorkBar() { clear(); }
+  ~WorkBar();
   WorkBar(const WorkBar&) = delete;
   WorkBar& operator=(const WorkBar&) = delete;
 
   /// `done` of `total`, in any unit that passes evenly; the time left follows from how long `done` took.
   /// text: what is under way.
   void show(double done, double total, const std::string& text);
-  /// Takes the bar away, for something to be printed in its place; the next show() brings it back.
-  void clear();
 
  private:
   std::string name_;
-  bool terminal_, shown_ = false;
+  bool terminal_;
   double start_, last_shown_;
 };
 
