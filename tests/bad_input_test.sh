@@ -53,6 +53,7 @@ expect 2 "give one of the two" train --pairs "$T" --source "$T"
 expect 2 "--joint false does not go with it" train --pairs "$T" --tokenizer "$T" --joint false
 expect 2 "leave --out and --resume out" train --pairs "$T" --find-lr
 expect 2 "neither length nor gnmt" "$qkv" translate --model "$root/models/en-de" --length-penalty-kind google 'I know.'
+expect 2 "a beam of 1 keeps no more than 1" "$qkv" translate --model "$root/models/en-de" --beam 1 --nbest 3 'I know.'
 expect 2 "min_length is 600" "$qkv" translate --model "$root/models/en-de" --min-length 600 --max-length 10 'I know.'
 expect 2 "smoothing exp takes no value" "$qkv" score bleu --ref "$T" -i "$T" --smooth exp --smooth-value 1
 expect 2 "is not MxKxN" "$qkv" bench gemm --shape 1x1
@@ -61,6 +62,8 @@ expect 2 "no case is called 'base'; there are base-6+6x512-32k" "$qkv" bench tra
 expect 2 "needs --case NAME for random weights, or --model and --input" "$qkv" bench translate --input "$T"
 expect 2 "--case excludes --model" "$qkv" bench translate --case base --model "$root/models/en-de"
 expect 2 "--reps: Value 0 not in range" "$qkv" bench translate --model "$root/models/en-de" -i "$T" --reps 0
+printf '  \n\n' > "$dir/blanks"
+expect 2 "blanks has no word to translate" "$qkv" bench translate --model "$root/models/en-de" -i "$dir/blanks"
 printf '[training]\nlearning_rat = 1\n' > "$dir/bad.toml"
 expect 1 "no setting is called training.learning_rat" train --config "$dir/bad.toml"
 printf '[training\n' > "$dir/bad.toml"
@@ -154,6 +157,7 @@ expect 1 "leave out the flag that changes them, or train anew" "$qkv" train tran
 expect 2 "nothing says when to end" "$qkv" train translate --out "$dir/kept" --resume --max-steps 0 --max-epochs 0
 [ "$before" = "$(sha256sum "$dir/kept/config.toml" "$dir/kept/command.txt")" ] || { echo "FAILED: a refused call changed the run"; failures=$((failures + 1)); }
 expect 0 "" "$qkv" train translate --out "$dir/kept" --resume --max-steps 7
+expect 0 "nothing is left to do after step 7" "$qkv" train translate --out "$dir/kept" --resume --max-steps 7
 expect 1 "no checkpoint to resume" "$qkv" train translate --pairs "$T" --valid-pairs "$V" --out "$dir/nowhere" --resume
 [ ! -e "$dir/nowhere" ] || { echo "FAILED: a refused call left a folder"; failures=$((failures + 1)); }
 # What is in a folder already is nobody's to write over.

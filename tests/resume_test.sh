@@ -45,7 +45,7 @@ for share in 2 4 8 16; do  # of the straight run's time; sooner where this run w
   [ "$status" = 0 ] || break
 done
 [ "$status" = 130 ] || fail "SIGTERM gave exit status $status"
-"$qkv" train translate --out "$dir/term" --resume --threads 1 --gradient-checkpointing true --quiet
+"$qkv" train translate --out "$dir/term" --resume --threads 1 --gradient-checkpointing --quiet
 [ "$(weights "$dir/straight")" = "$(weights "$dir/term")" ] || fail "weights differ after SIGTERM and --resume on one thread"
 
 # A damaged newest checkpoint is named and passed over.

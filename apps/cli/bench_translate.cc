@@ -38,8 +38,6 @@ Subject of_files(const BenchTranslate& b, const Precision& precision) {
   options.search.beam_size = b.beam;
   const auto translator = std::make_shared<Translator>(TranslationModel::load(b.model, precision), options);
   const std::vector<std::string> lines = read_lines(b.input);
-  QKV_CHECK(std::any_of(lines.begin(), lines.end(), [](const std::string& l) { return !l.empty(); }), kValue,
-            "bench translate: {} holds no sentences", b.input);
   return {.sentences = static_cast<int64_t>(lines.size()), .run = [translator, lines] {
             std::vector<std::vector<int32_t>> written;
             for (const Translation& t : translator->translate(lines))
@@ -119,6 +117,7 @@ void bench_translate(const BenchTranslate& b, const Precision& precision, bool j
     tokens += static_cast<int64_t>(ids.size());
     words.insert(ids.begin(), ids.end());
   }
+  QKV_CHECK(tokens > 0, kValue, "bench translate: {} has no word to translate", b.input);
   const double sentences = static_cast<double>(subject.sentences);
   print_case({.name = fmt::format("translate {}{}beam {} batch {} {}", b.name, b.name.empty() ? "" : " ",
                                   b.beam, b.batch, name(precision)),

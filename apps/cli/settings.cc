@@ -55,6 +55,8 @@ double parse_finite(const std::string& text, const std::string& where) {
   return value;
 }
 
+constexpr const char* kSwitch = "true|false";
+
 bool parse_bool(const std::string& text, const std::string& where) {
   QKV_CHECK(text == "true" || text == "false", kValue, "{}: '{}' is neither true nor false", where,
             escape(text));
@@ -99,7 +101,7 @@ void Settings::add(const std::string& section, const std::string& key, double& f
 
 void Settings::add(const std::string& section, const std::string& key, bool& field, const std::string& help) {
   settings_.push_back(
-      {section, key, help, "true|false",
+      {section, key, help, kSwitch,
        [&field](const std::string& text, const std::string& where) { field = parse_bool(text, where); },
        [&field] { return toml_bool(field); }, toml_bool(field)});
 }
@@ -112,10 +114,19 @@ void Settings::add(const std::string& section, const std::string& key, std::opti
        [&field] { return field ? toml_number(*field) : ""; }, otherwise});
 }
 
+void Settings::add(const std::string& section, const std::string& key, std::optional<int64_t>& field,
+                   const std::string& help, const std::string& otherwise) {
+  settings_.push_back({section, key, help, "INT",
+                       [&field](const std::string& text, const std::string& where) {
+                         field = parse_number<int64_t>(text, where, "a whole number");
+                       },
+                       [&field] { return field ? fmt::format("{}", *field) : ""; }, otherwise});
+}
+
 void Settings::add(const std::string& section, const std::string& key, std::optional<bool>& field,
                    const std::string& help, const std::string& otherwise) {
   settings_.push_back(
-      {section, key, help, "true|false",
+      {section, key, help, kSwitch,
        [&field](const std::string& text, const std::string& where) { field = parse_bool(text, where); },
        [&field] { return field ? toml_bool(*field) : ""; }, otherwise});
 }
@@ -124,6 +135,7 @@ void Settings::bind(CLI::App& app) {
   for (const Setting& s : settings_) {
     CLI::Option* option = app.add_option_function<std::string>(
         flag_of(s.key), [this, key = s.key](const std::string& text) { flags_[key] = text; }, s.help);
+    if (s.kind == kSwitch) option->expected(0, 1)->default_str("true");
     option->type_name(s.shown_default.empty() ? s.kind : s.kind + " [" + s.shown_default + "]")
         ->group(s.section)
         ->take_last();

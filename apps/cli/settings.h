@@ -30,10 +30,13 @@ class Settings {
   /// Without a value until one is given: `otherwise` says in the help what then holds.
   void add(const std::string& section, const std::string& key, std::optional<double>& field,
            const std::string& help, const std::string& otherwise);
+  void add(const std::string& section, const std::string& key, std::optional<int64_t>& field,
+           const std::string& help, const std::string& otherwise);
   void add(const std::string& section, const std::string& key, std::optional<bool>& field,
            const std::string& help, const std::string& otherwise);
 
-  /// Makes a flag of each setting. Call once, after all add().
+  /// Makes a flag of each setting; one of true and false may stand alone, for true. Call once, after all
+  /// add().
   void bind(CLI::App& app);
   /// Reads the file (if `path` is not empty), then applies the flags that were given. A line `base =
   /// "other.toml"` before the sections reads that file first, found relative to this one: a recipe states

@@ -18,6 +18,7 @@ class SettingsFile : public ::testing::Test {
     settings_.add("training", "shuffle", shuffle_, "yes or no");
     settings_.add("training", "share", share_, "a share", "none");
     settings_.add("training", "fast", fast_, "yes, no or neither", "neither");
+    settings_.add("training", "most", most_, "a number or none", "none");
   }
   void load(const std::string& text) {
     put(folder_ / "x.toml", text);
@@ -31,6 +32,7 @@ class SettingsFile : public ::testing::Test {
   bool shuffle_ = true;
   std::optional<double> share_;
   std::optional<bool> fast_;
+  std::optional<int64_t> most_;
 };
 
 TEST_F(SettingsFile, GivesWhatItNamesAndLeavesTheRest) {
@@ -54,10 +56,27 @@ TEST_F(SettingsFile, WhatIsWrittenReadsBackTheSame) {
 
 TEST_F(SettingsFile, WhatHasNoValueIsNotWritten) {
   EXPECT_EQ(settings_.to_toml().find("share"), std::string::npos);
-  load("[training]\nshare = 2\nfast = false\n");
+  EXPECT_EQ(settings_.to_toml().find("most"), std::string::npos);
+  load("[training]\nshare = 2\nfast = false\nmost = 3\n");
+  EXPECT_EQ(most_, 3);
   EXPECT_EQ(share_, 2);
   EXPECT_EQ(fast_, false);
-  EXPECT_NE(settings_.to_toml().find("share = 2.0\nfast = false\n"), std::string::npos);
+  EXPECT_NE(settings_.to_toml().find("share = 2.0\nfast = false\nmost = 3\n"), std::string::npos);
+}
+
+TEST_F(SettingsFile, ASwitchMayStandAlone) {
+  for (const auto& [line, on] :
+       {std::pair{"--fast --steps 5", true}, {"--fast false --steps 5", false}, {"--steps 5 --fast", true}}) {
+    Settings settings;
+    settings.add("training", "steps", steps_, "a number of steps");
+    settings.add("training", "fast", fast_, "yes, no or neither", "neither");
+    CLI::App app;
+    settings.bind(app);
+    app.parse(line, false);
+    settings.load("");
+    EXPECT_EQ(fast_, on) << line;
+    EXPECT_EQ(steps_, 5) << line;
+  }
 }
 
 TEST_F(SettingsFile, AFlagBeatsTheFile) {

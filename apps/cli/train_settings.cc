@@ -43,10 +43,7 @@ BpeTrainerOptions VocabularySettings::bpe() const {
   return options;
 }
 
-LoopSettings::LoopSettings() {
-  options.schedule.warmup_steps = 1000;
-  options.max_epochs = 20;
-}
+LoopSettings::LoopSettings() { options.schedule.warmup_steps = 1000; }
 
 void LoopSettings::describe(Settings& s) {
   s.add("training", "seed", seed,
@@ -69,7 +66,8 @@ void LoopSettings::describe(Settings& s) {
   s.add("training", "clip_norm", options.optimizer.clip_norm,
         "gradients are scaled down to this norm; 0: never");
   s.add("training", "max_steps", options.max_steps, "updates; 0: no limit");
-  s.add("training", "max_epochs", options.max_epochs, "passes over the data; 0: no limit");
+  s.add("training", "max_epochs", max_epochs, "passes over the data; 0: no limit",
+        "20 where neither max_steps nor max_minutes is given");
   s.add("training", "max_minutes", options.max_minutes,
         "minutes; 0: no limit. Such a run does not repeat to the bit");
   s.add("training", "validate_every", options.validate_every, "steps between validations");
@@ -91,6 +89,8 @@ void LoopSettings::resolve() {
   options.schedule.kind = schedule_from_name(schedule);
   options.schedule.decay_shape = decay_shape_from_name(decay_shape);
   options.schedule.max_steps = options.max_steps;
+  if (!max_epochs) max_epochs = options.max_steps > 0 || options.max_minutes > 0 ? 0 : 20;
+  options.max_epochs = *max_epochs;
   options.non_finite = non_finite_policy_from_name(non_finite);
   options.dtype = compute_dtype_from_name(dtype);
   QKV_CHECK(seed >= 0, kValue, "seed: {} is negative", seed);

@@ -29,6 +29,7 @@ struct LoopSettings {
   std::string dtype = "auto", optimizer = "adam", schedule = "inverse_sqrt", decay_shape = "linear",
               non_finite = "stop", save_dtype = "f32";
   std::optional<double> lr;
+  std::optional<int64_t> max_epochs;
   // Of the optimizers, by name: those of all of them. resolve() fills in the defaults of the chosen one.
   std::map<std::string, std::optional<double>> optimizer_numbers;
   std::map<std::string, std::optional<bool>> optimizer_flags;

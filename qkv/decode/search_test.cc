@@ -501,6 +501,16 @@ TEST(BeamSearch, OptionsOutOfRangeAreErrorsThatSayWhatIsNeeded) {
   std::string text;
   EXPECT_EQ(code_of([&] { beam_search(blind, options); }, text), ErrorCode::kUnsupported);
 }
+TEST(BeamSearch, TheLargestPenaltiesGiveFiniteScores) {
+  for (const double alpha : {-kMostLengthPenalty, kMostLengthPenalty}) {
+    SearchOptions options = options_for_tests();
+    options.length_penalty = alpha;
+    options.coverage_penalty = kMostCoveragePenalty;
+    ToyModel model(6, {1});
+    const std::vector<NBest> found = beam_search(model, options);
+    for (const Hypothesis& h : found.at(0)) EXPECT_TRUE(std::isfinite(h.score));
+  }
+}
 
 }  // namespace
 }  // namespace qkv::decode

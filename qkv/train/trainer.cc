@@ -136,6 +136,11 @@ class Loop {
                       total, options_.schedule.warmup_steps));
     observer_.on_start(state_);
     started_ = now();
+    if (options_.resume && finished())
+      say(fmt::format(
+          "nothing is left to do after step {}: max_steps, max_epochs, max_minutes or early_stop end "
+          "this run before",
+          state_.step));
     if (options_.non_finite == NonFinitePolicy::kRollBack && !options_.resume)
       save();  // something to go back to
   }
@@ -177,7 +182,7 @@ class Loop {
 
   std::string what_is_saved() const {
     return has_checkpoint(checkpoints_) ? "earlier checkpoints are in " + checkpoints_
-                                        : "no checkpoint was due before it";
+                                        : "no checkpoint was due before that step";
   }
 
   void not_finite(double norm, double loss) {
