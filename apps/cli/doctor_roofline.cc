@@ -84,13 +84,18 @@ void print_roofline(bool json) {
                                          {"gb_s", to_json(memory)}};
     return print("{}\n", line.dump());
   }
-  Table table({"", "memory", "1 thread", fmt::format("{} threads", threads()), ""});
+  const bool alone = threads() == 1;
+  std::vector<std::string> head = {"", "memory", "1 thread"};
+  if (!alone) head.push_back(fmt::format("{} threads", threads()));
+  head.push_back("");
+  Table table(head);
   for (const auto* figures : {&compute, &memory})
-    for (const Figure& f : *figures)
-      table.add({f.label, size_text(f.bytes), fmt::format("{:.1f}", f.one), fmt::format("{:.1f}", f.all),
-                 figures == &memory ? "GB/s"
-                 : f.key == "int8"  ? "GOP/s"
-                                    : "GFLOP/s"});
+    for (const Figure& f : *figures) {
+      std::vector<std::string> row = {f.label, size_text(f.bytes), fmt::format("{:.1f}", f.one)};
+      if (!alone) row.push_back(fmt::format("{:.1f}", f.all));
+      row.push_back(figures == &memory ? "GB/s" : f.key == "int8" ? "GOP/s" : "GFLOP/s");
+      table.add(row);
+    }
   print("{}\n", table.text());
   const double dram = memory[memory.size() - 3].all;
   print(
