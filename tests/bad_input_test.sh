@@ -157,7 +157,7 @@ expect 1 "leave out the flag that changes them, or train anew" "$qkv" train tran
 expect 2 "nothing says when to end" "$qkv" train translate --out "$dir/kept" --resume --max-steps 0 --max-epochs 0
 [ "$before" = "$(sha256sum "$dir/kept/config.toml" "$dir/kept/command.txt")" ] || { echo "FAILED: a refused call changed the run"; failures=$((failures + 1)); }
 expect 0 "" "$qkv" train translate --out "$dir/kept" --resume --max-steps 7
-expect 0 "nothing is left to do after step 7" "$qkv" train translate --out "$dir/kept" --resume --max-steps 7
+expect 0 "early_stop end this run at step 7" "$qkv" train translate --out "$dir/kept" --resume --max-steps 7
 expect 1 "no checkpoint to resume" "$qkv" train translate --pairs "$T" --valid-pairs "$V" --out "$dir/nowhere" --resume
 [ ! -e "$dir/nowhere" ] || { echo "FAILED: a refused call left a folder"; failures=$((failures + 1)); }
 # What is in a folder already is nobody's to write over.

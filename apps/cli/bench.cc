@@ -115,9 +115,8 @@ void add_bench_command(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 16));
   common(attention, kPlain);
   attention->footer(
-      "GFLOP/s count every pair of the square, as other programs' do, whatever a mask leaves out; the share "
-      "of "
-      "the\npeak counts what is computed.\n"
+      "GFLOP/s count every pair of the square, as other programs' do, whatever a mask leaves out;\n"
+      "the share of the peak counts what is computed.\n"
       "Example:\n  qkv bench attention --shape 1x12x4096x64 --dtype bf16 --causal --backward --json");
   attention->callback([flags] {
     const auto run = flags->attention.mixer.empty() ? bench_attention : bench_mixer;

@@ -93,6 +93,17 @@ TEST(Output, OnlyATerminalGetsTextWithoutControls) {
   EXPECT_EQ(Output("/dev/null").shown("a\x1b[2Jb"), "a\x1b[2Jb");
 }
 
+TEST(Output, WhatIsNotedTakesTheStatusLinesPlace) {
+  ::testing::internal::CaptureStderr();
+  show_status("half");
+  show_status("most");
+  note("done\n");
+  note("and over\n");
+  show_status("half");
+  show_status("");
+  show_status("");
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "half\r\033[Kmost\r\033[Kdone\nand over\nhalf\r\033[K");
+}
 TEST(Output, AFullDeviceIsNamedWithTheReason) {
   if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
   EXPECT_ERROR(kIo, "writing /dev/full: No space left on device", write_output("/dev/full", "text"));

@@ -138,8 +138,7 @@ class Loop {
     started_ = now();
     if (options_.resume && finished())
       say(fmt::format(
-          "nothing is left to do after step {}: max_steps, max_epochs, max_minutes or early_stop end "
-          "this run before",
+          "nothing is left to do: max_steps, max_epochs, max_minutes or early_stop end this run at step {}",
           state_.step));
     if (options_.non_finite == NonFinitePolicy::kRollBack && !options_.resume)
       save();  // something to go back to
